@@ -1,0 +1,1 @@
+"""What every room may use: words, errors, checks, the registry, seeding and the only caller of autograd."""

@@ -1,0 +1,122 @@
+"""The question that an attribution answers, with every pass over the model in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from rightly.core import autodiff
+from rightly.core.errors import ShapeError
+from rightly.core.scalar import Output, Target, explained, needs_target, resolve_target
+from rightly.core.types import View
+
+Progress = Callable[[int, int], None]
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
+
+
+@dataclass
+class Problem:
+    """One batch seen from a space, and the number that is explained.
+
+    Attributes:
+        view: from ``Space.open``.
+        labels: (B,) or None.
+        output, target: as in DESIGN section 3.
+        create_graph: keep the graph of every pass.
+        chunk_size: points a pass, None for all at once. Memory only: it never changes a value.
+        progress: called with (points done, points in all).
+    """
+
+    view: View
+    labels: Tensor | None
+    output: Output
+    target: Target
+    create_graph: bool
+    chunk_size: int | None = None
+    progress: Progress | None = None
+    classes: Tensor | None = field(init=False, default=None)
+    outputs: Tensor | None = field(init=False, default=None)
+
+    @property
+    def batch(self) -> int:
+        """Number of examples B."""
+        return len(self.view.coordinates)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (*F) of one example's coordinates."""
+        return tuple(self.view.coordinates.shape[1:])
+
+    def own_outputs(self) -> Tensor:
+        """The model's outputs (B, ...) for the inputs themselves, without a graph; computed once."""
+        if self.outputs is None:
+            with torch.no_grad():
+                parts = [
+                    self.view.rest(self.view.coordinates[rows], rows)
+                    for rows in self._rows().split(self.chunk_size or self.batch)
+                ]
+            self.outputs = torch.cat(parts)
+        return self.outputs
+
+    def value_of(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """The explained number (M,) of outputs (M, ...) that belong to the examples ``rows``."""
+        if self.classes is None and needs_target(self.output, outputs):
+            self.classes = self._classes(outputs.shape[1])
+        return explained(outputs, _at(self.labels, rows), _at(self.classes, rows), self.output)
+
+    def _classes(self, classes: int) -> Tensor:
+        """The class of each example; along a path it stays that of the input, also when it is the predicted one."""
+        if isinstance(self.target, str) and self.target == "predicted":
+            return self.own_outputs().argmax(1)
+        return resolve_target(self.target, self.labels, self.batch, classes).to(self.view.coordinates.device)
+
+    def values(self, points: Callable[[Tensor, Tensor], Tensor], samples: int) -> Tensor:
+        """The explained number at ``samples`` points an example: (B, samples)."""
+        parts = [self.value_of(self.view.rest(points(r, s), r), r) for r, s in self._chunks(samples)]
+        return torch.cat(parts).reshape(self.batch, samples)
+
+    def average(self, step: Step, samples: int) -> Tensor:
+        """Mean over an example's samples of what ``step`` makes of the gradient at each point.
+
+        Args:
+            step: (rows (M,), samples (M,)) -> points (M, *F) and a function of the gradient there, (M, *F) -> (M, *G).
+            samples: points an example, S.
+
+        Returns:
+            (B, *G).
+        """
+        total: Tensor | None = None
+        for rows, index in self._chunks(samples):
+            points, weigh = step(rows, index)
+            if not (self.create_graph and points.requires_grad):
+                points = points.detach().requires_grad_()
+            value = self.value_of(self.view.rest(points, rows), rows)
+            part = weigh(autodiff.gradient(value, points, create_graph=self.create_graph))
+            if len(rows) == self.batch * samples:
+                return part.reshape(self.batch, samples, *part.shape[1:]).mean(1)
+            if total is None:
+                total = part.new_zeros(self.batch, *part.shape[1:])
+            total = total.index_add(0, rows, part)
+        if total is None:
+            raise ShapeError("the batch is empty", expected="at least one example", got=0)
+        return total / samples
+
+    def _rows(self) -> Tensor:
+        return torch.arange(self.batch, device=self.view.coordinates.device)
+
+    def _chunks(self, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All (row, sample) pairs, example by example, ``chunk_size`` at a time."""
+        total = self.batch * samples
+        step = self.chunk_size or total
+        for start in range(0, total, step):
+            flat = torch.arange(start, min(start + step, total), device=self.view.coordinates.device)
+            yield flat // samples, flat % samples
+            if self.progress:
+                self.progress(min(start + step, total), total)
+
+
+def _at(values: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if values is None else values.to(rows.device)[rows]

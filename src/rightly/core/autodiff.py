@@ -1,0 +1,147 @@
+"""The only caller of autograd: gradients that keep their graph, and a model that is read without being changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from rightly.core import seeding
+from rightly.core.errors import DoubleBackwardError, NotConnectedError
+
+
+def gradient(values: Tensor, points: Tensor, *, create_graph: bool) -> Tensor:
+    """Gradient of each example's value with respect to its own point.
+
+    Args:
+        values: (M,), value m depending on point m only.
+        points: (M, *F), requiring grad.
+        create_graph: keep the graph, so that the result can be trained through.
+
+    Returns:
+        (M, *F).
+
+    Raises:
+        NotConnectedError: no value depends on the points.
+    """
+    grad = None
+    if values.requires_grad:
+        (grad,) = torch.autograd.grad(values.sum(), points, create_graph=create_graph, allow_unused=True)
+    if grad is None:
+        raise NotConnectedError(
+            "the explained output does not depend on the space that is explained",
+            expected="a path of differentiable operations from the space to the output",
+            got="none (detached, rounded, or computed outside PyTorch)",
+            mend="explain another space, such as rt.spaces.Layer(...), or remove the detach",
+        )
+    return grad
+
+
+def parameter_gradient(value: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """Gradient of a scalar with respect to each parameter (None where it is not reached); ``.grad`` stays as it is."""
+    if not value.requires_grad:
+        return [None] * len(parameters)
+    with naming_operators():
+        return list(torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True))
+
+
+@contextmanager
+def naming_operators() -> Iterator[None]:
+    """Turn autograd's 'derivative for X is not implemented' into ``DoubleBackwardError`` with the switch that helps."""
+    try:
+        yield
+    except RuntimeError as error:
+        operator = _operator_without_derivative(str(error))
+        if operator is None:
+            raise
+        raise DoubleBackwardError(
+            f"the operator {operator} has no second derivative, so a penalty on its gradient cannot train",
+            got=str(error).split("\n")[0],
+            mend=_switch_for(operator),
+        ) from error
+
+
+def _operator_without_derivative(message: str) -> str | None:
+    found = re.search(r"derivative for '?(?:aten::)?([\w.]+)'? is not implemented", message)
+    if found:
+        return found.group(1)
+    if "aot_autograd does not currently support double backward" in message:
+        return "torch.compile"
+    if "cudnn RNN backward" in message or "_cudnn_rnn_backward" in message:
+        return "_cudnn_rnn_backward"
+    return None
+
+
+def _switch_for(operator: str) -> str:
+    if "attention" in operator:
+        return (
+            "wrap the forward in torch.nn.attention.sdpa_kernel(SDPBackend.MATH) (rightly does so for its own "
+            "passes), or load the model with attn_implementation='eager'"
+        )
+    if "cudnn_rnn" in operator:
+        return "run the model under torch.backends.cudnn.flags(enabled=False)"
+    if operator == "torch.compile":
+        return "compile the whole objective, not the model"
+    if "embedding_bag" in operator:
+        return "use nn.Embedding followed by a sum or mean"
+    return "replace the operator by one that can be differentiated twice, or explain a space behind it"
+
+
+@contextmanager
+def reading(model: Any, *, trainable: bool) -> Iterator[None]:
+    """Read a model without changing it: dropout off, batch statistics frozen, every switch put back afterwards.
+
+    Args:
+        model: a module, or any callable (then there is nothing to switch).
+        trainable: the passes will be differentiated twice, so only kernels with a second derivative may run.
+
+    Training flags are set one by one and restored one by one, also after an exception; a user's own
+    ``train()`` or ``eval()`` override is not called. The global random state is kept.
+    """
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    training = [module for module in modules if module.training]
+    recurrent = any(isinstance(module, nn.RNNBase) for module in modules)
+    with ExitStack() as stack:
+        stack.enter_context(seeding.guarded())
+        stack.enter_context(torch.enable_grad())
+        if trainable:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if recurrent and torch.backends.cudnn.is_available():
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        try:
+            for module in training:
+                module.training = False
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+def central_difference(
+    value: Callable[[], float], parameters: Sequence[Tensor], direction: Sequence[Tensor], step: float
+) -> float:
+    """Derivative of ``value()`` along ``direction`` in parameter space; the parameters come back bit for bit."""
+    before = [parameter.detach().clone() for parameter in parameters]
+    values = []
+    try:
+        for sign in (1.0, -1.0):
+            with torch.no_grad():
+                for parameter, start, way in zip(parameters, before, direction, strict=True):
+                    parameter.copy_(start + sign * step * way)
+            values.append(value())
+    finally:
+        with torch.no_grad():
+            for parameter, start in zip(parameters, before, strict=True):
+                parameter.copy_(start)
+    return (values[0] - values[1]) / (2 * step)
+
+
+def along(gradients: Iterable[Tensor | None], direction: Iterable[Tensor]) -> float:
+    """Inner product of a parameter gradient with a direction; missing gradients count as zero."""
+    pairs = zip(gradients, direction, strict=True)
+    return float(sum((grad * way).sum().item() for grad, way in pairs if grad is not None))

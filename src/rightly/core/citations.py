@@ -1,0 +1,29 @@
+"""The bibliography that every component cites."""
+
+from __future__ import annotations
+
+CITATIONS = {
+    "erion2021": "Erion, Janizek, Sturmfels, Lundberg, Lee (2021). Improving performance of deep learning models "
+    "with axiomatic attribution priors and expected gradients. Nature Machine Intelligence 3, 620-631.",
+    "erion2019": "Erion, Janizek, Sturmfels, Lundberg, Lee (2019). Learning explainable models using attribution "
+    "priors. arXiv:1906.10670v1.",
+    "ross2017": "Ross, Hughes, Doshi-Velez (2017). Right for the right reasons: training differentiable models by "
+    "constraining their explanations. IJCAI.",
+    "ross2018": "Ross (2018). Training machine learning models by regularizing their explanations. Thesis, Harvard.",
+    "singh2022": "Singh, Ha, Yu (2022). Interpreting and improving deep-learning models with reality checks.",
+    "simonyan2014": "Simonyan, Vedaldi, Zisserman (2014). Deep inside convolutional networks. ICLR workshop.",
+    "shrikumar2017": "Shrikumar, Greenside, Kundaje (2017). Learning important features through propagating "
+    "activation differences. ICML.",
+    "sundararajan2017": "Sundararajan, Taly, Yan (2017). Axiomatic attribution for deep networks. ICML.",
+    "smilkov2017": "Smilkov, Thorat, Kim, Viegas, Wattenberg (2017). SmoothGrad: removing noise by adding noise.",
+    "zeiler2014": "Zeiler, Fergus (2014). Visualizing and understanding convolutional networks. ECCV.",
+    "selvaraju2017": "Selvaraju et al. (2017). Grad-CAM: visual explanations from deep networks via gradient-based "
+    "localization. ICCV.",
+    "sturmfels2020": "Sturmfels, Lundberg, Lee (2020). Visualizing the impact of feature attribution baselines. "
+    "Distill.",
+    "rao2023": "Rao, Boehle, Parchami-Araghi, Schiele (2023). Studying how to efficiently and effectively guide "
+    "models with explanations. ICCV.",
+    "drucker1992": "Drucker, Le Cun (1992). Improving generalization performance using double backpropagation. "
+    "IEEE Transactions on Neural Networks 3(6).",
+    "hurley2009": "Hurley, Rickard (2009). Comparing measures of sparsity. IEEE Transactions on Information Theory.",
+}

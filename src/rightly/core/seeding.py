@@ -1,0 +1,33 @@
+"""Randomness that is the caller's: generators from named seeds; the global state is left as it was found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def mix(*parts: object) -> int:
+    """A 63-bit seed from any parts (numbers, names), the same on every machine and in every session."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(*parts: object) -> torch.Generator:
+    """A CPU generator seeded from ``parts``. Draws are made on the CPU, so that every device sees the same ones."""
+    return torch.Generator().manual_seed(mix(*parts))
+
+
+@contextmanager
+def guarded(*seed: object) -> Iterator[None]:
+    """Run the body with its own global PyTorch state (seeded if ``seed`` is given) and put the old one back.
+
+    Layers like dropout read the global state and take no generator; this is the one place that touches it.
+    """
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        if seed:
+            torch.manual_seed(mix(*seed))
+        yield

@@ -1,0 +1,183 @@
+"""The preflight: does every term reach the parameters, with the right gradient, and at what price?"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rightly.core import autodiff, seeding
+from rightly.core.annotation import Annotation
+from rightly.core.batch import Inputs, convert, take
+from rightly.core.errors import DoubleBackwardError, NotConnectedError, RightlyError
+from rightly.objectives.objective import Objective
+from rightly.objectives.term import Term
+
+#: finite differences agree with the gradient to this, where the net has no kink on the way
+TOLERANCE = 1e-4
+#: steps tried; the best is kept, since too long crosses kinks and too short drowns in rounding
+_STEPS = (1e-4, 1e-5, 1e-6, 1e-7)
+_EXAMPLES = 16
+
+
+@dataclass(frozen=True)
+class TermCheck:
+    """What was found for one term.
+
+    Attributes:
+        name: the term's.
+        reached: how many of the trainable parameter tensors its gradient reaches, and of how many.
+        error: relative difference between its gradient and a central finite difference in float64.
+        gradient_ratio: size of its weighted gradient over that of the task's (NaN while the weight is open).
+        cost: time of a step with this term alone over a plain step.
+        problem: the error that stops training with it, if any.
+        advice: what to do, or what was switched for it.
+    """
+
+    name: str
+    reached: tuple[int, int]
+    error: float
+    gradient_ratio: float
+    cost: float
+    problem: RightlyError | None
+    advice: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the term trains, with the right gradient."""
+        return self.problem is None and self.reached[0] > 0 and self.error <= TOLERANCE
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The preflight of an objective; ``print(report)`` shows a table."""
+
+    terms: tuple[TermCheck, ...]
+    step_seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every term passed."""
+        return all(term.ok for term in self.terms)
+
+    def __str__(self) -> str:
+        head = f"{'term':20} {'ok':4} {'reaches':9} {'error':>9} {'grad ratio':>11} {'cost':>7}"
+        lines = [f"plain step: {1e3 * self.step_seconds:.2f} ms", head]
+        for t in self.terms:
+            reached = f"{t.reached[0]}/{t.reached[1]}"
+            numbers = f"{t.error:9.1e} {t.gradient_ratio:11.3g} {t.cost:6.2f}x"
+            lines.append(f"{t.name[:20]:20} {'yes' if t.ok else 'NO':4} {reached:9} {numbers}")
+            lines += [f"    {line}" for line in (*str(t.problem or "").splitlines(), *t.advice)]
+        return "\n".join(lines)
+
+
+def check(
+    objective: Objective, inputs: Inputs, labels: Tensor, annotation: Annotation | None = None, *, seed: int = 0
+) -> CheckReport:
+    """Prove, before training, that each term does what it says; nothing of the user's is changed.
+
+    For each term: a directional derivative in float64 (on a copy, for up to 16 examples) against the gradient that
+    training would use; how many parameters it reaches; its gradient beside the task's; and the time of a step.
+    An operator without second derivative is named, with the switch that helps.
+
+    Args:
+        objective: to be checked.
+        inputs, labels, annotation: one batch, as in training.
+        seed: of the directions.
+    """
+    few = torch.arange(min(_EXAMPLES, len(labels)))
+    small = (take(inputs, few), labels[few.to(labels.device)], annotation and annotation.take(few))
+    exact = _double(objective)
+    wide = (convert(small[0], _widen), _widen(small[1]), small[2])
+    plain = _seconds(objective, lambda o: o(inputs, labels, annotation, part="task").total)
+    return CheckReport(
+        tuple(
+            _check_term(objective, exact, term, wide, (inputs, labels, annotation), plain, seed)
+            for term in objective.terms
+        ),
+        plain,
+    )
+
+
+Batch = tuple[Inputs, Tensor, Annotation | None]
+
+
+def _check_term(
+    objective: Objective, exact: Objective, term: Term, wide: Batch, full: Batch, plain: float, seed: int
+) -> TermCheck:
+    parameters = [p for p in exact.model.parameters() if p.requires_grad]
+
+    def penalty() -> Tensor:
+        return exact.penalty(term, *wide, seeding.generator(seed, "check"))
+
+    def value() -> float:
+        with torch.no_grad():
+            return float(penalty())
+
+    failed = (0, len(parameters))
+    try:
+        gradients = autodiff.parameter_gradient(penalty(), parameters)
+    except (NotConnectedError, DoubleBackwardError) as error:
+        return TermCheck(term.name, failed, float("nan"), float("nan"), float("nan"), error, ())
+    direction = _direction(parameters, gradients, seeding.generator(seed, "direction"))
+    slope = autodiff.along(gradients, direction)
+    error = min(
+        abs(autodiff.central_difference(value, parameters, direction, step) - slope) / max(abs(slope), 1e-12)
+        for step in _STEPS
+    )
+    size = sum(float((g**2).sum()) for g in gradients if g is not None) ** 0.5
+    task = autodiff.parameter_gradient(exact(*wide, part="task").total, parameters)
+    task_size = sum(float((g**2).sum()) for g in task if g is not None) ** 0.5
+    advice = []
+    if size == 0:
+        advice.append("its gradient is zero on this batch: it would change nothing here")
+        error = 0.0
+    elif error > TOLERANCE:
+        advice.append("the gradient disagrees with finite differences: a detached part, a kink or a rounding")
+    weight = objective.weights[term.name]
+    return TermCheck(
+        term.name,
+        (sum(g is not None for g in gradients), len(parameters)),
+        error,
+        weight * size / task_size if task_size else float("nan"),
+        (plain + _seconds(objective, lambda o: o.penalty(term, *full))) / plain,
+        None,
+        tuple(advice),
+    )
+
+
+def _double(objective: Objective) -> Objective:
+    """A float64 copy in eval mode, so that finite differences see the function that the attribution sees."""
+    return copy.deepcopy(objective).double().eval()
+
+
+def _widen(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _direction(parameters: list[Tensor], gradients: list[Tensor | None], draws: torch.Generator) -> list[Tensor]:
+    """Half random, half along the gradient: a random direction alone is nearly orthogonal to it in large nets."""
+    noise = [torch.randn(p.shape, generator=draws).to(p) for p in parameters]
+    way = [n / sum(float((m**2).sum()) for m in noise) ** 0.5 for n in noise]
+    size = sum(float((g**2).sum()) for g in gradients if g is not None) ** 0.5
+    if size == 0:
+        return way
+    return [w if g is None else w + g / size for w, g in zip(way, gradients, strict=True)]
+
+
+def _seconds(objective: Objective, loss: Callable[[Objective], Tensor], repeats: int = 3) -> float:
+    """Median time of a forward and backward pass on a copy."""
+    copied = copy.deepcopy(objective)
+    parameters = [p for p in copied.parameters() if p.requires_grad]
+    times = []
+    with seeding.guarded("check"):
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            autodiff.parameter_gradient(loss(copied), parameters)
+            times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])

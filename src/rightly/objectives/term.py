@@ -1,0 +1,84 @@
+"""A term: a prior on an attribution, with its strength and its times."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rightly.attributions import Attribution
+from rightly.core.errors import ArgumentError
+from rightly.core.registry import name_of
+from rightly.priors import Prior
+
+Weight = float | Literal["balance", "auto"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a term acts.
+
+    Args:
+        every: act at every m-th step only, m times as strongly, so that the mean pull stays the same. Unbiased for
+            the gradient; an adaptive optimiser's second moment still sees the spikes.
+        start: first step at which it acts.
+        warmup: steps over which the strength grows from 1 / warmup to 1.
+    """
+
+    every: int = 1
+    start: int = 0
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.start < 0 or self.warmup < 0:
+            raise ArgumentError("a schedule counts steps", expected="every >= 1, start >= 0, warmup >= 0", got=self)
+
+    def strength(self, step: int) -> float:
+        """The factor on the term's weight at this step; 0 when it rests."""
+        since = step - self.start
+        if since < 0 or since % self.every:
+            return 0.0
+        ramp = min(1.0, (since + 1) / self.warmup) if self.warmup else 1.0
+        return ramp * self.every
+
+
+@dataclass(frozen=True)
+class Term:
+    """``weight * prior(attribution)``.
+
+    Args:
+        attribution: how much each feature mattered.
+        prior: what is expected of that.
+        weight: the strength (the papers' lambda). ``"balance"`` makes the term as large as the task loss on the
+            first batch (Ross 2018, appendix 2.A); ``"auto"`` lets ``rt.fit`` choose it by validation.
+        name: in reports; by default the prior's registered name.
+        schedule: when it acts.
+    """
+
+    attribution: Attribution
+    prior: Prior
+    weight: Weight = 1.0
+    name: str = ""
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.attribution, Attribution):
+            raise ArgumentError(
+                "a term starts with an attribution",
+                expected="such as rt.ExpectedGradients()",
+                got=type(self.attribution).__name__,
+            )
+        if not callable(self.prior) or isinstance(self.prior, type):
+            raise ArgumentError(
+                "a term needs a prior", expected="such as rt.priors.Sparsity()", got=repr(self.prior)
+            )
+        if isinstance(self.weight, str):
+            usable = self.weight in ("balance", "auto")
+        else:
+            usable = isinstance(self.weight, int | float) and math.isfinite(self.weight) and self.weight >= 0
+        if not usable:
+            raise ArgumentError(
+                "unusable weight", expected="a finite number >= 0, 'balance' or 'auto'", got=repr(self.weight)
+            )
+        if not self.name:
+            object.__setattr__(self, "name", name_of(self.prior))

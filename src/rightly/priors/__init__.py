@@ -1,0 +1,24 @@
+"""What a person expects of an explanation: penalties, low where the expectation is met."""
+
+from rightly.priors.base import Prior
+from rightly.priors.energy import Energy
+from rightly.priors.graph import GraphSmoothness
+from rightly.priors.irrelevant import Irrelevant
+from rightly.priors.match import MatchTargets
+from rightly.priors.norms import L1, L2
+from rightly.priors.sign import Sign
+from rightly.priors.sparsity import Sparsity
+from rightly.priors.total_variation import TotalVariation
+
+__all__ = [
+    "L1",
+    "L2",
+    "Energy",
+    "GraphSmoothness",
+    "Irrelevant",
+    "MatchTargets",
+    "Prior",
+    "Sign",
+    "Sparsity",
+    "TotalVariation",
+]
