@@ -2,8 +2,8 @@
 
 from rightly.attributions.attribute import attribute
 from rightly.attributions.base import Attribution
-from rightly.attributions.gradient import Gradient, InputXGradient
 from rightly.attributions.grad_cam import GradCam
+from rightly.attributions.gradient import Gradient, InputXGradient
 from rightly.attributions.occlusion import Occlusion
 from rightly.attributions.path import ExpectedGradients, IntegratedGradients
 from rightly.attributions.smoothgrad import SmoothGrad

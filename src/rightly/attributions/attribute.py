@@ -93,5 +93,3 @@ def build(method: str | Attribution, arguments: dict[str, Any]) -> Attribution:
     if missing:
         raise ArgumentError(f"{cls.__name__} needs {', '.join(missing)}", expected=", ".join(known))
     return cls(**arguments)  # type: ignore[no-any-return]
-
-

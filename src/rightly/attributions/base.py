@@ -82,9 +82,7 @@ class Attribution(ABC):
             found = self._explain(problem, generator, diagnostics)
             gap = _completeness_gap(problem, found) if diagnostics else None
         attributions = found.attributions if create_graph else found.attributions.detach()
-        return AttributionResult(
-            attributions, problem.outputs, gap, found.standard_error, problem.classes, self.space
-        )
+        return AttributionResult(attributions, problem.outputs, gap, found.standard_error, problem.classes, self.space)
 
     @abstractmethod
     def _explain(self, problem: Problem, generator: torch.Generator, diagnostics: bool) -> Explanation:

@@ -18,9 +18,7 @@ from rightly.spaces import Input
 class _AtTheInput(Attribution):
     """One gradient, at the input itself."""
 
-    def __init__(
-        self, *, space: Space | None = None, output: Output = "logit", target: Target = "label"
-    ) -> None:
+    def __init__(self, *, space: Space | None = None, output: Output = "logit", target: Target = "label") -> None:
         super().__init__(space or Input(), output, target)
 
     def _explain(self, problem: Problem, generator: torch.Generator, diagnostics: bool) -> Explanation:

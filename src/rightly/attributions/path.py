@@ -31,9 +31,7 @@ class _Path(Attribution):
         self.reference = check_reference(reference)
         self.n_samples = check_count("n_samples", n_samples)
 
-    def _along(
-        self, problem: Problem, draw: Draw, alphas: Tensor, weights: Tensor | None, spread: bool
-    ) -> Explanation:
+    def _along(self, problem: Problem, draw: Draw, alphas: Tensor, weights: Tensor | None, spread: bool) -> Explanation:
         """Average over ``alphas`` (B or 1, S), S a multiple of the draw's n, with ``weights`` (S,) of mean one."""
         x = problem.view.coordinates
         samples = alphas.shape[1]
@@ -140,8 +138,8 @@ def quadrature(rule: Rule, n: int) -> tuple[Tensor, Tensor]:
     if rule not in get_args(Rule):
         raise ArgumentError("unknown quadrature rule", expected=", ".join(get_args(Rule)), got=repr(rule))
     if rule == "gauss-legendre":
-        nodes, weights = np.polynomial.legendre.leggauss(n)
-        return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
+        nodes, masses = np.polynomial.legendre.leggauss(n)
+        return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(masses / 2)
     if rule == "trapezoid":
         if n < 2:
             raise ArgumentError("the trapezoid rule needs both ends", expected="n_steps >= 2", got=n)

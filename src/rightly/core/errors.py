@@ -15,9 +15,7 @@ class RightlyError(Exception):
     The parts are kept as attributes; ``str(error)`` joins those that are given, one a line.
     """
 
-    def __init__(
-        self, what: str, *, expected: object = None, got: object = None, mend: str | None = None
-    ) -> None:
+    def __init__(self, what: str, *, expected: object = None, got: object = None, mend: str | None = None) -> None:
         self.what, self.expected, self.got, self.mend = what, expected, got, mend
         parts = [what]
         parts += [f"  {label}: {part}" for label, part in self._details() if part is not None]

@@ -77,7 +77,12 @@ class CheckReport:
 
 
 def check(
-    objective: Objective, inputs: Inputs, labels: Tensor, annotation: Annotation | None = None, *, seed: int = 0
+    objective: Objective,
+    inputs: Inputs,
+    labels: Tensor,
+    annotation: Annotation | None = None,
+    *,
+    seed: int = 0,
 ) -> CheckReport:
     """Prove, before training, that each term does what it says; nothing of the user's is changed.
 
@@ -110,7 +115,7 @@ Batch = tuple[Inputs, Tensor, Annotation | None]
 def _check_term(
     objective: Objective, exact: Objective, term: Term, wide: Batch, full: Batch, plain: float, seed: int
 ) -> TermCheck:
-    parameters = [p for p in exact.model.parameters() if p.requires_grad]
+    parameters: list[Tensor] = [p for p in exact.model.parameters() if p.requires_grad]
 
     def penalty() -> Tensor:
         return exact.penalty(term, *wide, seeding.generator(seed, "check"))
@@ -122,8 +127,8 @@ def _check_term(
     failed = (0, len(parameters))
     try:
         gradients = autodiff.parameter_gradient(penalty(), parameters)
-    except (NotConnectedError, DoubleBackwardError) as error:
-        return TermCheck(term.name, failed, float("nan"), float("nan"), float("nan"), error, ())
+    except (NotConnectedError, DoubleBackwardError) as problem:
+        return TermCheck(term.name, failed, float("nan"), float("nan"), float("nan"), problem, ())
     direction = _direction(parameters, gradients, seeding.generator(seed, "direction"))
     slope = autodiff.along(gradients, direction)
     error = min(

@@ -115,9 +115,7 @@ class Objective(nn.Module):
         reports = {}
         for position, term in enumerate(self.terms if part != "task" else ()):
             strength = term.schedule.strength(self.step)
-            draws = generator or seeding.generator(
-                self.seed, "step", self.step, "term", position, distributed.rank()
-            )
+            draws = generator or seeding.generator(self.seed, "step", self.step, "term", position, distributed.rank())
             report, value = self._term(term, strength, inputs, labels, annotation, draws, task, share)
             reports[term.name] = report
             if value is not None:
@@ -133,7 +131,10 @@ class Objective(nn.Module):
         if not isinstance(loss, Tensor) or loss.ndim != 0:
             got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise ShapeError(
-                "the loss must be one number", expected="a scalar tensor", got=got, mend="use reduction='mean'"
+                "the loss must be one number",
+                expected="a scalar tensor",
+                got=got,
+                mend="use reduction='mean'",
             )
         return loss
 
@@ -258,9 +259,7 @@ class Objective(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """See ``get_extra_state``."""
         if len(state) != 1 + len(self.weights):
-            raise ArgumentError(
-                "the saved objective has other terms", expected=len(self.weights), got=len(state) - 1
-            )
+            raise ArgumentError("the saved objective has other terms", expected=len(self.weights), got=len(state) - 1)
         step, *weights = state.tolist()
         self.step = int(step)
         self.weights = dict(zip(self.weights, weights, strict=True))

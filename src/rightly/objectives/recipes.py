@@ -61,7 +61,10 @@ def pixel_attribution_prior(
     its numbers (5e-11) mean nothing in a joint loss.
     """
     return Term(
-        ExpectedGradients(reference, n_samples=n_samples, output=output), TotalVariation(), weight, "smoothness"
+        ExpectedGradients(reference, n_samples=n_samples, output=output),
+        TotalVariation(),
+        weight,
+        "smoothness",
     )
 
 
@@ -69,9 +72,7 @@ def graph_attribution_prior(
     adjacency: Tensor, weight: Weight = 100.0, *, reference: Reference | None = None, n_samples: int = 10
 ) -> Term:
     """Erion et al. (2021), graph attribution prior: v' L v with the unnormalised Laplacian, v = mean |EG|."""
-    return Term(
-        ExpectedGradients(reference, n_samples=n_samples), GraphSmoothness(adjacency), weight, "graph"
-    )
+    return Term(ExpectedGradients(reference, n_samples=n_samples), GraphSmoothness(adjacency), weight, "graph")
 
 
 def double_backpropagation(weight: Weight = 1.0, *, paper_batch: int | None = None) -> Term:

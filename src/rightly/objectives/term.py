@@ -69,9 +69,7 @@ class Term:
                 got=type(self.attribution).__name__,
             )
         if not callable(self.prior) or isinstance(self.prior, type):
-            raise ArgumentError(
-                "a term needs a prior", expected="such as rt.priors.Sparsity()", got=repr(self.prior)
-            )
+            raise ArgumentError("a term needs a prior", expected="such as rt.priors.Sparsity()", got=repr(self.prior))
         if isinstance(self.weight, str):
             usable = self.weight in ("balance", "auto")
         else:

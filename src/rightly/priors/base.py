@@ -41,9 +41,7 @@ class Prior(ABC):
             (B,) or (), in float32 at least, so that half precision neither overflows nor rounds the penalty away.
         """
         if attributions.ndim < 2:
-            raise ShapeError(
-                "attributions need features", expected="(B, *F)", got=tuple(attributions.shape)
-            )
+            raise ShapeError("attributions need features", expected="(B, *F)", got=tuple(attributions.shape))
         if attributions.dtype in (torch.float16, torch.bfloat16):
             attributions = attributions.float()
         return self.penalty(attributions, annotation, target)

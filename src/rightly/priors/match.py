@@ -14,9 +14,7 @@ from rightly.priors.base import Prior
 from rightly.priors.norms import l1, l2
 
 
-def match_targets(
-    attributions: Tensor, targets: Tensor, known: Tensor, norm: Literal["l1", "l2"] = "l2"
-) -> Tensor:
+def match_targets(attributions: Tensor, targets: Tensor, known: Tensor, norm: Literal["l1", "l2"] = "l2") -> Tensor:
     """Distance to the targets over the entries that are known, (B, *F) -> (B,)."""
     difference = torch.where(known, attributions - targets, torch.zeros_like(attributions))
     return (l2 if norm == "l2" else l1)(difference)

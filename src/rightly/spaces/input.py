@@ -53,7 +53,7 @@ class Input:
                 "whole numbers have no gradient to explain with",
                 expected="floating point inputs",
                 got=chosen.dtype,
-                mend="convert them with .float(); for token numbers explain the embedding: rt.spaces.Layer('embedding')",
+                mend="use .float(); for token numbers explain the embedding: rt.spaces.Layer('embedding')",
             )
         return chosen
 

@@ -50,7 +50,7 @@ class Layer:
     def _find(self, model: Model) -> nn.Module:
         if not isinstance(model, nn.Module):
             raise ArgumentError("only a module has layers", expected="torch.nn.Module", got=type(model).__name__)
-        modules = dict(model.named_modules())
+        modules: dict[str, nn.Module] = dict(model.named_modules())
         if isinstance(self.module, str) and self.module in modules:
             return modules[self.module]
         if isinstance(self.module, nn.Module) and any(m is self.module for m in modules.values()):
