@@ -1,6 +1,6 @@
 """Train PyTorch models through their explanations: right for the right reasons, and shown to be."""
 
-from rightly import data, functional, priors, recipes, references, spaces
+from rightly import data, functional, models, priors, recipes, references, spaces
 from rightly.attributions import (
     ExpectedGradients,
     GradCam,
@@ -14,6 +14,7 @@ from rightly.attributions import (
 from rightly.core.annotation import Annotation
 from rightly.core.types import AttributionResult
 from rightly.objectives import CheckReport, LossReport, Objective, Schedule, Term, TermReport, check
+from rightly.training import Run, fit
 
 __version__ = "0.1.0.dev0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "LossReport",
     "Objective",
     "Occlusion",
+    "Run",
     "Schedule",
     "SmoothGrad",
     "Term",
@@ -36,7 +38,9 @@ __all__ = [
     "attribute",
     "check",
     "data",
+    "fit",
     "functional",
+    "models",
     "priors",
     "recipes",
     "references",

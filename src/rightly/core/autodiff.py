@@ -101,13 +101,15 @@ def reading(model: Any, *, trainable: bool) -> Iterator[None]:
         trainable: the passes will be differentiated twice, so only kernels with a second derivative may run.
 
     Training flags are set one by one and restored one by one, also after an exception; a user's own
-    ``train()`` or ``eval()`` override is not called. The global random state is kept.
+    ``train()`` or ``eval()`` override is not called. The global random state is kept. Gradients are recorded also
+    inside ``torch.no_grad()`` and ``torch.inference_mode()``.
     """
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     training = [module for module in modules if module.training]
     recurrent = any(isinstance(module, nn.RNNBase) for module in modules)
     with ExitStack() as stack:
         stack.enter_context(seeding.guarded())
+        stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         if trainable:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
@@ -120,6 +122,23 @@ def reading(model: Any, *, trainable: bool) -> Iterator[None]:
         finally:
             for module in training:
                 module.training = True
+
+
+def recordable(tensor: Tensor) -> Tensor:
+    """The tensor itself, or a copy of one made in inference mode, which autograd would refuse to save."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+@contextmanager
+def keeping_buffers(model: nn.Module) -> Iterator[None]:
+    """Put the model's buffers (running statistics) back afterwards, bit for bit and in place."""
+    before = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
 
 
 def central_difference(

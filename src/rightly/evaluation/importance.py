@@ -1,0 +1,74 @@
+"""What a model relies on as a whole: global importances, their concentration, their place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rightly.core.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Global importance of features or of groups of features.
+
+    Attributes:
+        values: (G,), mean over examples of the absolute attribution of the group (summed within it first, so that
+            the columns that encode one category count as one feature).
+        gini: concentration of ``values``: 0 all alike, towards 1 a single one.
+        completeness_gap: mean absolute gap of the attributions.
+    """
+
+    values: Tensor
+    gini: float
+    completeness_gap: float
+
+
+def global_importance(
+    attributions: Tensor, groups: Sequence[int] | None = None, completeness_gap: Tensor | None = None
+) -> Importance:
+    """Importances from attributions (B, F).
+
+    Args:
+        attributions: (B, *F), flattened.
+        groups: (F,), which group each feature belongs to; by default every feature is its own.
+        completeness_gap: (B,), to be reported along.
+    """
+    flat = attributions.detach().flatten(1)
+    if groups is not None:
+        index = torch.as_tensor(np.asarray(groups), device=flat.device)
+        if index.shape != flat.shape[1:]:
+            raise ShapeError("every feature needs a group", expected=tuple(flat.shape[1:]), got=tuple(index.shape))
+        flat = flat.new_zeros(len(flat), int(index.max()) + 1).index_add(1, index, flat)
+    values = flat.abs().mean(0)
+    gap = 0.0 if completeness_gap is None else float(completeness_gap.abs().mean())
+    return Importance(values, gini_coefficient(values), gap)
+
+
+def gini_coefficient(values: Tensor) -> float:
+    """Gini coefficient of non-negative values (p,), as in ``rt.functional.gini``; all zeros count as equal."""
+    ordered = values.double().sort().values
+    p, total = len(ordered), float(ordered.sum())
+    ranks = torch.arange(1 - p, p, 2, dtype=torch.float64, device=ordered.device)
+    return float((ordered * ranks).sum()) / (p * total) if total > 0 else 0.0
+
+
+def lorenz(values: Tensor, points: int = 101) -> list[float]:
+    """Lorenz curve of importances: share of the total that the least important q of the features hold."""
+    ordered = values.double().sort().values
+    cumulative = torch.cat([torch.zeros(1, dtype=torch.float64), ordered.cumsum(0).cpu()])
+    total = float(cumulative[-1])
+    curve = cumulative / total if total > 0 else torch.linspace(0, 1, len(cumulative), dtype=torch.float64)
+    at = np.linspace(0, 1, points)
+    return [float(v) for v in np.interp(at, np.linspace(0, 1, len(curve)), curve.numpy())]
+
+
+def share_inside(attributions: Tensor, region: Tensor) -> Tensor:
+    """Share of each example's absolute attribution that lies inside a region, (B, *F) -> (B,); 0 where there is none."""
+    sizes = attributions.detach().abs().flatten(1)
+    inside = (sizes * region.to(sizes).expand(attributions.shape).flatten(1)).sum(1)
+    return inside / sizes.sum(1).clamp_min(torch.finfo(sizes.dtype).tiny)

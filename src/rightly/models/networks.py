@@ -1,0 +1,61 @@
+"""Small networks: the papers' own, and a sound default for tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+from torch import nn
+
+from rightly.core import seeding
+
+
+def mlp(
+    n_in: int, hidden: Sequence[int], n_out: int, *, dropout: float = 0.0, seed: int | None = None
+) -> nn.Sequential:
+    """Linear and ReLU layers, a linear one last: (B, n_in) or (B, ...) flattened -> (B, n_out).
+
+    The thesis' network is ``hidden=(50, 30)`` (Ross 2018, 2.3), that of the mortality experiments
+    ``hidden=(512, 128, 32)`` with ``n_out=1`` (Erion et al. 2021, methods).
+
+    Args:
+        n_in, hidden, n_out: layer sizes.
+        dropout: after every hidden layer.
+        seed: of the initial weights; None takes the global state, as torch does.
+    """
+    with seeding.guarded(seed, "mlp") if seed is not None else nullcontext():
+        layers: list[nn.Module] = [nn.Flatten()]
+        for size in hidden:
+            layers += [nn.Linear(n_in, size), nn.ReLU()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            n_in = size
+        return nn.Sequential(*layers, nn.Linear(n_in, n_out))
+
+
+def paper_cnn(
+    n_out: int = 10, *, channels: int = 1, size: int = 28, width: int = 1024, seed: int | None = None
+) -> nn.Sequential:
+    """The papers' image network: 5 x 5 x 32, pool, 5 x 5 x 64, pool, a hidden layer of 1024, dropout 0.5.
+
+    Batch norm after each, as in the code of Erion et al. 2021 (their text does not mention it); padding keeps the
+    size, so pooling leaves a quarter of it.
+    """
+    with seeding.guarded(seed, "paper_cnn") if seed is not None else nullcontext():
+        flat = 64 * (size // 4) ** 2
+        return nn.Sequential(
+            nn.Conv2d(channels, 32, 5, padding=2),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 5, padding=2),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(flat, width),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(width, n_out),
+        )
