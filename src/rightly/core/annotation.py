@@ -71,15 +71,14 @@ class Annotation:
                 expected=f"Annotation({name}=...), shaped like the attributions {tuple(like.shape)}",
                 got="an annotation with " + (", ".join(self._given()) or "nothing in it"),
             )
-        try:
-            full = value.to(like).expand(like.shape)
-        except RuntimeError:
+        full = _spread(value, like)
+        if full is None:
             raise AnnotationError(
                 f"annotation.{name} does not fit the attributions",
                 expected=f"a shape that broadcasts to {tuple(like.shape)}, examples first",
                 got=tuple(value.shape),
                 mend="for one annotation that holds for every example, add a leading dimension of 1",
-            ) from None
+            )
         known = ~full.isnan()
         return torch.where(known, full, torch.zeros_like(full)), known
 
@@ -87,6 +86,17 @@ class Annotation:
 def needed(annotation: Annotation | None, name: str, like: Tensor) -> tuple[Tensor, Tensor]:
     """``annotation.known(name, like)``, with the same error when there is no annotation at all."""
     return (annotation or Annotation()).known(name, like)
+
+
+def _spread(value: Tensor, like: Tensor) -> Tensor | None:
+    """``value`` in the shape of ``like``: examples against examples, the rest broadcast; None where it does not fit."""
+    missing = like.ndim - value.ndim
+    if missing < 0 or len(value) not in (1, len(like)):
+        return None
+    shape = (len(value), *(1,) * missing, *value.shape[1:])
+    if any(own not in (1, wanted) for own, wanted in zip(shape, like.shape, strict=True)):
+        return None
+    return value.to(like).reshape(shape).expand(like.shape)
 
 
 def _as_tensor(value: Field, name: str) -> Tensor | None:
@@ -101,8 +111,9 @@ def _as_tensor(value: Field, name: str) -> Tensor | None:
                 got=sorted(shapes),
             )
         (shape,) = shapes
-        missing = torch.full(shape, torch.nan)
-        tensor = torch.stack([missing if row is None else row.float() for row in value])
+        given = [row if row is None or row.is_floating_point() else row.float() for row in value]
+        like = next(row for row in given if row is not None)
+        tensor = torch.stack([torch.full_like(like, torch.nan) if row is None else row for row in given])
     if tensor is not None and tensor.ndim == 0:
         raise AnnotationError(f"annotation.{name} has no example dimension", expected="(B, *F) or (1, *F)", got="()")
     if tensor is not None and tensor.is_floating_point() and bool(tensor.isinf().any()):

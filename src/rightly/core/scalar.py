@@ -36,7 +36,7 @@ def check_target(target: Target) -> Target:
         if target.ndim == 1 and not target.is_floating_point():
             return target
         got: object = f"a {target.dtype} tensor of shape {tuple(target.shape)}"
-    elif target in ("label", "predicted") or (isinstance(target, int) and not isinstance(target, bool)):
+    elif (isinstance(target, int) and not isinstance(target, bool)) or (isinstance(target, str) and target in ("label", "predicted")):
         return target
     else:
         got = repr(target)
@@ -163,6 +163,10 @@ def _of_single(logit: Tensor, labels: Tensor | None, output: str) -> Tensor:
 
 
 def _checked(value: Tensor, outputs: Tensor) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise ArgumentError(
+            "the output callable must give a tensor", expected="a tensor (B,)", got=type(value).__name__
+        )
     if value.shape != outputs.shape[:1]:
         raise ShapeError(
             "the output callable must give one number an example",

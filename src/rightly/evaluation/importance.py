@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rightly.core.errors import ShapeError
+from rightly.core.gini import gini
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,7 @@ def global_importance(
         flat = flat.new_zeros(len(flat), int(index.max()) + 1).index_add(1, index, flat)
     values = flat.abs().mean(0)
     gap = 0.0 if completeness_gap is None else float(completeness_gap.abs().mean())
-    return Importance(values, gini_coefficient(values), gap)
-
-
-def gini_coefficient(values: Tensor) -> float:
-    """Gini coefficient of non-negative values (p,), as in ``rt.functional.gini``; all zeros count as equal."""
-    ordered = values.double().sort().values
-    p, total = len(ordered), float(ordered.sum())
-    ranks = torch.arange(1 - p, p, 2, dtype=torch.float64, device=ordered.device)
-    return float((ordered * ranks).sum()) / (p * total) if total > 0 else 0.0
+    return Importance(values, float(gini(values.double())), gap)
 
 
 def lorenz(values: Tensor, points: int = 101) -> list[float]:
@@ -68,7 +61,7 @@ def lorenz(values: Tensor, points: int = 101) -> list[float]:
 
 
 def share_inside(attributions: Tensor, region: Tensor) -> Tensor:
-    """Share of each example's absolute attribution that lies inside a region, (B, *F) -> (B,); 0 where there is none."""
+    """Share of each example's absolute attribution inside a region, (B, *F) -> (B,); 0 where there is none."""
     sizes = attributions.detach().abs().flatten(1)
     inside = (sizes * region.to(sizes).expand(attributions.shape).flatten(1)).sum(1)
     return inside / sizes.sum(1).clamp_min(torch.finfo(sizes.dtype).tiny)

@@ -44,7 +44,16 @@ class Prior(ABC):
             raise ShapeError("attributions need features", expected="(B, *F)", got=tuple(attributions.shape))
         if attributions.dtype in (torch.float16, torch.bfloat16):
             attributions = attributions.float()
-        return self.penalty(attributions, annotation, target)
+        value = self.penalty(attributions, annotation, target)
+        expected = attributions.shape[:1] if self.level == "example" else ()
+        if value.shape != expected:
+            raise ShapeError(
+                f"the penalty of {type(self).__name__} does not fit its level {self.level!r}",
+                expected=tuple(expected),
+                got=tuple(value.shape),
+                mend="sum over features only; level='example' keeps the examples, level='batch' gives one number",
+            )
+        return value
 
     @abstractmethod
     def penalty(self, attributions: Tensor, annotation: Annotation | None, target: Tensor | None) -> Tensor:

@@ -33,7 +33,8 @@ def energy(attributions: Tensor, relevant: Tensor, positive: bool = True) -> Ten
 class Energy(Prior):
     """The explanation should lie inside ``annotation.relevant``: the share of attribution outside is the penalty.
 
-    Indifferent to scale, and tolerant of generous regions (boxes): nothing is asked of the inside.
+    Indifferent to scale, and tolerant of generous regions (boxes): nothing is asked of the inside, nor of what is
+    not known.
 
     Args:
         positive: count positive attributions only, as the energy pointing game does; False counts absolute values.
@@ -47,5 +48,4 @@ class Energy(Prior):
     def penalty(self, attributions: Tensor, annotation: Annotation | None, target: Tensor | None) -> Tensor:
         """(B,)."""
         relevant, known = needed(annotation, "relevant", attributions)
-        outside = energy(attributions, relevant, self.positive)
-        return torch.where(known.flatten(1).any(1), outside, torch.zeros_like(outside))
+        return energy(attributions, torch.where(known, relevant, torch.ones_like(relevant)), self.positive)

@@ -36,6 +36,8 @@ def edge_list(adjacency: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ArgumentError: not square, not symmetric, negative or not finite.
     """
+    if not isinstance(adjacency, Tensor):
+        raise ArgumentError("an adjacency is a tensor", expected="a tensor (p, p)", got=type(adjacency).__name__)
     if adjacency.ndim != 2 or adjacency.shape[0] != adjacency.shape[1]:
         raise ArgumentError("an adjacency is square", expected="(p, p)", got=tuple(adjacency.shape))
     sparse = adjacency if adjacency.layout == torch.sparse_coo else adjacency.to_sparse_coo()
@@ -85,6 +87,8 @@ class GraphSmoothness(Prior):
         self.features = features
         if features is not None and features.shape != (self.nodes,):
             raise ShapeError("every node needs its feature", expected=(self.nodes,), got=tuple(features.shape))
+        if features is not None and (features.is_floating_point() or bool((features < 0).any())):
+            raise ArgumentError("features are positions", expected="whole numbers >= 0", got=features.dtype)
         degrees = torch.zeros(self.nodes, dtype=self.weights.dtype, device=self.weights.device)
         self.degrees = degrees.index_add(0, self.edges.flatten(), self.weights.repeat(2))
 
@@ -93,6 +97,12 @@ class GraphSmoothness(Prior):
         sizes = attributions.abs()
         importances = global_mean(sizes).flatten() if self.level == "batch" else sizes.flatten(1)
         if self.features is not None:
+            if int(self.features.max()) >= importances.shape[-1]:
+                raise ShapeError(
+                    "the graph has features that the space does not have",
+                    expected=f"positions below {importances.shape[-1]}",
+                    got=int(self.features.max()),
+                )
             importances = importances[..., self.features.to(importances.device)]
         if importances.shape[-1] != self.nodes:
             raise ShapeError(

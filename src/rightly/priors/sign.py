@@ -39,14 +39,19 @@ class Sign(Prior):
     """
 
     def __init__(self, signs: Tensor, *, per_class: bool = False) -> None:
-        signs = torch.as_tensor(signs)
+        try:
+            signs = torch.as_tensor(signs)
+        except (TypeError, ValueError, RuntimeError):
+            raise ArgumentError("signs are numbers", expected="(*F) of 1, -1 and 0", got=repr(signs)) from None
+        if per_class and signs.ndim == 0:
+            raise ShapeError("signs per class need classes", expected="(classes, *F)", got=())
         if not bool(((signs == 0) | (signs.abs() == 1)).all()):
             raise ArgumentError("unknown sign", expected="1, -1 or 0", got=signs.unique().tolist()[:6])
         self.signs, self.per_class = signs, per_class
 
     def penalty(self, attributions: Tensor, annotation: Annotation | None, target: Tensor | None) -> Tensor:
         """(B,)."""
-        signs = self.signs.to(attributions)
+        signs = self._fitted(attributions)
         if self.per_class:
             if target is None:
                 raise ArgumentError(
@@ -54,13 +59,25 @@ class Sign(Prior):
                     expected="an attribution of one class of several",
                     got="an output that is not of one class",
                 )
+            if int(target.max()) >= len(signs):
+                raise ShapeError(
+                    "there are not signs for every class",
+                    expected=f"at least {int(target.max()) + 1} classes",
+                    got=len(signs),
+                )
             signs = signs[target]
-        try:
-            torch.broadcast_shapes(signs.shape, attributions.shape)
-        except RuntimeError:
-            raise ShapeError(
-                "the signs do not fit the features",
-                expected=tuple(attributions.shape[1:]),
-                got=tuple(signs.shape[1:] if self.per_class else signs.shape),
-            ) from None
         return sign(attributions, signs)
+
+    def _fitted(self, attributions: Tensor) -> Tensor:
+        """The signs as (1 or classes, *F)."""
+        features = attributions.shape[1:]
+        own = self.signs.shape[1:] if self.per_class else self.signs.shape
+        try:
+            fits = torch.broadcast_shapes(own, features) == features
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ShapeError("the signs do not fit the features", expected=tuple(features), got=tuple(own))
+        classes = len(self.signs) if self.per_class else 1
+        missing = len(features) - len(own)
+        return self.signs.to(attributions).reshape(classes, *(1,) * missing, *own)

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from rightly.core.annotation import Annotation
 from rightly.core.distributed import global_mean
+from rightly.core.gini import gini
 from rightly.core.registry import register
 from rightly.priors.base import Level, Prior
-
-
-def gini(values: Tensor) -> Tensor:
-    """Gini coefficient of non-negative values, (..., p) -> (...): 0 when all are equal, 1 - 1/p when one has all.
-
-    sum_ij |v_i - v_j| / (2 p sum_i v_i), by sorting in O(p log p). All zeros count as equal: 0, with zero gradient.
-    """
-    p = values.shape[-1]
-    ordered = values.sort(-1).values
-    ranks = torch.arange(1 - p, p, 2, device=values.device, dtype=values.dtype)
-    total = ordered.sum(-1)
-    nothing = total <= torch.finfo(values.dtype).tiny * p
-    safe = torch.where(nothing, torch.ones_like(total), total)
-    # divided before the weighted sum, so that neither huge nor tiny attributions overflow
-    shares = torch.where(nothing[..., None], torch.zeros_like(ordered), ordered / safe[..., None])
-    return (shares * ranks).sum(-1) / p
 
 
 def sparsity(attributions: Tensor) -> Tensor:

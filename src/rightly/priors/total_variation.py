@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rightly.core.annotation import Annotation
+from rightly.core.checks import check_number
 from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.registry import register
 from rightly.priors.base import Prior
@@ -57,9 +58,8 @@ class TotalVariation(Prior):
     def __init__(self, dims: int = 2, *, standardize: bool = True, floor: float | None = None) -> None:
         if dims not in (1, 2, 3):
             raise ArgumentError("maps have 1, 2 or 3 dimensions", expected="1, 2 or 3", got=dims)
-        if floor is not None and not floor > 0:
-            raise ArgumentError("the floor keeps the division safe", expected="floor > 0", got=floor)
-        self.dims, self.standardize, self.floor = dims, standardize, floor
+        self.floor = None if floor is None else check_number("floor", floor, positive=True)
+        self.dims, self.standardize = dims, standardize
 
     def penalty(self, attributions: Tensor, annotation: Annotation | None, target: Tensor | None) -> Tensor:
         """(B,)."""
