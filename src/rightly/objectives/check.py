@@ -16,7 +16,6 @@ from rightly.core.annotation import Annotation
 from rightly.core.batch import Inputs, convert, take
 from rightly.core.errors import DoubleBackwardError, NotConnectedError, RightlyError
 from rightly.objectives.objective import Objective
-from rightly.objectives.term import Term
 
 #: finite differences agree with the gradient to this, where the net has no kink on the way
 TOLERANCE = 1e-4
@@ -76,6 +75,7 @@ class CheckReport:
         return "\n".join(lines)
 
 
+@torch.enable_grad()
 def check(
     objective: Objective,
     inputs: Inputs,
@@ -100,21 +100,19 @@ def check(
     exact = _double(objective)
     wide = (convert(small[0], _widen), _widen(small[1]), small[2])
     plain = _seconds(objective, lambda o: o(inputs, labels, annotation, part="task").total)
-    return CheckReport(
-        tuple(
-            _check_term(objective, exact, term, wide, (inputs, labels, annotation), plain, seed)
-            for term in objective.terms
-        ),
-        plain,
-    )
+    full = (inputs, labels, annotation)
+    positions = range(len(objective.terms))
+    return CheckReport(tuple(_check_term(objective, exact, i, wide, full, plain, seed) for i in positions), plain)
 
 
 Batch = tuple[Inputs, Tensor, Annotation | None]
 
 
 def _check_term(
-    objective: Objective, exact: Objective, term: Term, wide: Batch, full: Batch, plain: float, seed: int
+    objective: Objective, exact: Objective, position: int, wide: Batch, full: Batch, plain: float, seed: int
 ) -> TermCheck:
+    # the copy's own term: one that was given a layer as an instance means that of the copied model
+    term = exact.terms[position]
     parameters: list[Tensor] = [p for p in exact.model.parameters() if p.requires_grad]
 
     def penalty() -> Tensor:
@@ -150,7 +148,7 @@ def _check_term(
         (sum(g is not None for g in gradients), len(parameters)),
         error,
         weight * size / task_size if task_size else float("nan"),
-        (plain + _seconds(objective, lambda o: o.penalty(term, *full))) / plain,
+        (plain + _seconds(objective, lambda o: o.penalty(o.terms[position], *full))) / plain,
         None,
         tuple(advice),
     )

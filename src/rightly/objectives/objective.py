@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rightly.core import autodiff, distributed, seeding
 from rightly.core.annotation import Annotation
 from rightly.core.batch import Inputs, call, outputs_of, rows
+from rightly.core.checks import check_number
 from rightly.core.errors import ArgumentError, NotConnectedError, ShapeError
 from rightly.objectives.term import Term
 
@@ -121,7 +122,8 @@ class Objective(nn.Module):
             if value is not None:
                 total = value if total is None else total + value
         if total is None:
-            total = torch.zeros((), device=labels.device)
+            # everything rests: a total that backward() accepts and that changes nothing
+            total = torch.zeros((), device=labels.device, requires_grad=True)
         if self.training:
             self.step += 1
         return LossReport(total, task, reports, outputs)
@@ -211,46 +213,33 @@ class Objective(nn.Module):
         if task is None:
             raise ArgumentError(
                 f"the weight of term {term.name!r} cannot be balanced without the task loss",
-                expected="objective.balance(batches) before the first step, or part='both'",
+                expected="a number set by objective.set_weight(...), or part='both'",
                 got="part='prior'",
             )
-        self._set_ratio(term, float(task.detach()), float(penalty.detach()))
-
-    def _set_ratio(self, term: Term, task: float, penalty: float) -> None:
-        ratio = torch.tensor([task, penalty], dtype=torch.float64)
-        task, penalty = (distributed.global_sum(ratio) / distributed.world_size()).tolist()
-        if penalty > 0:  # a penalty of zero gives no scale: wait for a batch that does
-            self.weights[term.name] = task / penalty
+        self.weights[term.name] = _ratio(float(task.detach()), float(penalty.detach()))
 
     @torch.no_grad()
-    def balance(self, batches: Iterable[tuple[Any, ...]]) -> dict[str, float]:
-        """Settle every ``weight="balance"``: the term becomes as large as the task loss, averaged over ``batches``.
+    def ratios(self, batches: Iterable[tuple[Any, ...]]) -> dict[str, float]:
+        """Task loss over penalty for every term, averaged over ``batches``: the weights that would balance them now.
 
         Args:
-            batches: of (inputs, labels) or (inputs, labels, annotation); a handful at the start of training.
-
-        Returns:
-            The weights by name.
+            batches: of (inputs, labels) or (inputs, labels, annotation); a handful.
         """
-        pending = [t for t in self.terms if t.weight == "balance" and math.isnan(self.weights[t.name])]
-        sums = {term.name: [0.0, 0.0] for term in pending}
+        task = 0.0
+        penalties = dict.fromkeys(self.weights, 0.0)
         for position, (inputs, labels, *rest) in enumerate(batches):
             with seeding.guarded():
-                task = float(self._task_loss(outputs_of(call(self.model, inputs)), labels))
-            for term in pending:
+                task += float(self._task_loss(outputs_of(call(self.model, inputs)), labels))
+            for term in self.terms:
                 draws = seeding.generator(self.seed, "balance", position)
-                penalty = self.penalty(term, inputs, labels, rest[0] if rest else None, draws)
-                sums[term.name][0] += task
-                sums[term.name][1] += float(penalty)
-        for term in pending:
-            self._set_ratio(term, *sums[term.name])
-        return dict(self.weights)
+                penalties[term.name] += float(self.penalty(term, inputs, labels, rest[0] if rest else None, draws))
+        return {name: _ratio(task, penalty) for name, penalty in penalties.items()}
 
     def set_weight(self, name: str, weight: float) -> None:
         """Settle or change a term's weight."""
         if name not in self.weights:
             raise ArgumentError("no such term", expected=", ".join(self.weights), got=name)
-        self.weights[name] = float(weight)
+        self.weights[name] = float(check_number("weight", weight, positive=False))
 
     def get_extra_state(self) -> Tensor:
         """Step and weights, as a tensor so that safetensors can hold it."""
@@ -263,6 +252,12 @@ class Objective(nn.Module):
         step, *weights = state.tolist()
         self.step = int(step)
         self.weights = dict(zip(self.weights, weights, strict=True))
+
+
+def _ratio(task: float, penalty: float) -> float:
+    """Task loss over penalty over all processes; NaN (not settled) when a penalty of zero gives no scale."""
+    sums = distributed.global_sum(torch.tensor([task, penalty], dtype=torch.float64))
+    return float(sums[0] / sums[1]) if sums[1] > 0 else math.nan
 
 
 def _class_numbers(labels: Tensor | None) -> Tensor | None:

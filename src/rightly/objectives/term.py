@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rightly.attributions import Attribution
+from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError
 from rightly.core.registry import name_of
 from rightly.priors import Prior
@@ -30,8 +31,9 @@ class Schedule:
     warmup: int = 0
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.start < 0 or self.warmup < 0:
-            raise ArgumentError("a schedule counts steps", expected="every >= 1, start >= 0, warmup >= 0", got=self)
+        check_count("every", self.every)
+        check_count("start", self.start, least=0)
+        check_count("warmup", self.warmup, least=0)
 
     def strength(self, step: int) -> float:
         """The factor on the term's weight at this step; 0 when it rests."""
@@ -68,7 +70,7 @@ class Term:
                 expected="such as rt.ExpectedGradients()",
                 got=type(self.attribution).__name__,
             )
-        if not callable(self.prior) or isinstance(self.prior, type):
+        if not isinstance(self.prior, Prior):
             raise ArgumentError("a term needs a prior", expected="such as rt.priors.Sparsity()", got=repr(self.prior))
         if isinstance(self.weight, str):
             usable = self.weight in ("balance", "auto")

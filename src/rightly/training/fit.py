@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from rightly.core import autodiff, seeding
-from rightly.core.batch import call, outputs_of, rows
-from rightly.core.errors import ArgumentError, CheckpointError, RightlyError
+from rightly.core import seeding
+from rightly.core.errors import ArgumentError
 from rightly.core.progress import bar
-from rightly.objectives import LossReport, Objective
+from rightly.objectives import Objective
 from rightly.training import checkpoint as files
+from rightly.training.balance import BALANCED, balanced_weights
 from rightly.training.batches import Batches, Data
+from rightly.training.loop import Loop, Monitor, Precision, Schedule
 from rightly.training.run import Run
-from rightly.training.selection import choose_weight
+from rightly.training.selection import WeightChoice, choose_weight
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
-Schedule = Literal["joint", "alternate"]
-Precision = Literal["float32", "bfloat16"]
-Monitor = Callable[[Tensor, Tensor], float]
 
 _OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -65,7 +62,8 @@ def fit(
 
     Args:
         objective: model, loss and terms. Terms with ``weight="auto"`` are settled first, on ``validation``; those
-            with ``"balance"`` on the first batches.
+            with ``"balance"`` by a short training without
+            terms (see ``rightly.training.balance``).
         train, validation: ``(inputs, labels[, annotation])``, a dataset, a loader or an iterable of batches.
         epochs, batch_size: as usual; a loader keeps its own batch size.
         optimizer: ``"adam"``, ``"adamw"``, ``"sgd"``, or a function from parameters to an optimizer.
@@ -92,10 +90,6 @@ def fit(
     _check(epochs, schedule, precision, patience, validation, prior_optimizer)
     if device is not None:
         objective.to(device)
-    choices = {}
-    for term in objective.terms:
-        if term.weight == "auto" and math.isnan(objective.weights[term.name]):
-            choices[term.name] = _choose(objective, term.name, train, validation, locals())
     batches = Batches(train, batch_size=batch_size, shuffle=True, seed=seed, device=device)
     valid = None
     if validation is not None:
@@ -105,7 +99,7 @@ def fit(
         raise ArgumentError("there is nothing to train", expected="parameters with requires_grad", got="none")
     first = make_optimizer(optimizer, parameters, lr, weight_decay)
     second = None if prior_optimizer is None else make_optimizer(prior_optimizer, parameters, lr, weight_decay)
-    loop = _Loop(
+    loop = Loop(
         objective=objective,
         optimizers=[first] if second is None else [first, second],
         scheduler=None if scheduler is None else scheduler(first),
@@ -113,12 +107,29 @@ def fit(
         precision=precision,
         monitor=monitor,
     )
-    run = Run(choices=choices)
+    run = Run()
     path = None if checkpoint is None else Path(checkpoint) / "checkpoint.safetensors"
     identity = {"seed": seed, "batch_size": batch_size, "schedule": schedule, "terms": list(objective.weights)}
     best: dict[str, Tensor] | None = None
     if resume and path is not None and path.exists():
         best = loop.load(path, run, identity)
+    if any(map(math.isnan, objective.weights.values())):
+        settings: dict[str, Any] = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "optimizer": optimizer,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "scheduler": scheduler,
+            "schedule": schedule,
+            "prior_optimizer": prior_optimizer,
+            "monitor": monitor,
+            "patience": patience,
+            "precision": precision,
+            "device": device,
+            "seed": seed,
+        }
+        run.choices = _settle(objective, batches, train, validation, settings)
     with bar("fit", enabled=progress) as report:
         for epoch in range(len(run.history), epochs):
             if run.stopped == "patience":
@@ -144,116 +155,6 @@ def fit(
     if best is not None:
         objective.model.load_state_dict(best)
     return run
-
-
-class _Loop:
-    """One epoch at a time, and the whole state in and out."""
-
-    def __init__(
-        self,
-        objective: Objective,
-        optimizers: Sequence[torch.optim.Optimizer],
-        scheduler: Any,
-        schedule: Schedule,
-        precision: Precision,
-        monitor: Monitor | None,
-    ) -> None:
-        self.objective, self.optimizers, self.scheduler = objective, list(optimizers), scheduler
-        self.schedule, self.precision, self.monitor = schedule, precision, monitor
-
-    def epoch(self, batches: Batches, epoch: int) -> dict[str, Any]:
-        """Train one epoch; means over its examples."""
-        objective = self.objective
-        objective.train()
-        if epoch == 0 and any(t.weight == "balance" and math.isnan(objective.weights[t.name]) for t in objective.terms):
-            objective.balance([batch for batch, _ in zip(batches.epoch(0), range(10), strict=False)])
-        seen, task, terms = 0, 0.0, dict.fromkeys(objective.weights, 0.0)
-        others = batches.epoch(-1 - epoch) if self.schedule == "alternate" and objective.terms else None
-        for inputs, labels, annotation in batches.epoch(epoch):
-            size = rows(inputs)
-            if others is None:
-                report = self._step(0, lambda: objective(inputs, labels, annotation))  # noqa: B023 (called at once)
-                reports = report.terms
-            else:
-                report = self._step(0, lambda: objective(inputs, labels, part="task"))  # noqa: B023
-                reports = self._step(-1, lambda: objective(*next(others), part="prior")).terms
-            seen += size
-            task += size * float(report.task.detach()) if report.task is not None else 0.0
-            for name, term in reports.items():
-                terms[name] += 0.0 if term.contribution is None else size * float(term.contribution)
-        if seen == 0:
-            raise ArgumentError("there was nothing to train on", expected="at least one batch", got=0)
-        if self.scheduler is not None:
-            self.scheduler.step()
-        means = {name: total / seen for name, total in terms.items()}
-        if not all(map(math.isfinite, (task, *means.values()))):
-            raise RightlyError(
-                f"the loss is no longer a finite number in epoch {epoch}",
-                got=f"task {task / seen}, terms {means}",
-                mend="lower the learning rate or the weights; look for NaN in the data",
-            )
-        return {"epoch": epoch, "task": task / seen, "terms": means}
-
-    def _step(self, which: int, evaluate: Callable[[], LossReport]) -> LossReport:
-        optimizer = self.optimizers[which]
-        optimizer.zero_grad(set_to_none=True)
-        kind = next(self.objective.parameters()).device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            report = evaluate()
-        if report.total.requires_grad:
-            with autodiff.naming_operators():
-                report.total.backward()
-            optimizer.step()
-        return report
-
-    @torch.no_grad()
-    def validate(self, batches: Batches) -> float:
-        """The monitored number on the validation data."""
-        model = self.objective.model
-        training = [module for module in model.modules() if module.training]
-        model.eval()
-        found = [(outputs_of(call(model, inputs)).float(), labels) for inputs, labels, _ in batches.epoch(0)]
-        for module in training:
-            module.training = True
-        outputs, labels = torch.cat([o for o, _ in found]), torch.cat([y for _, y in found])
-        return float((self.monitor or self.objective.loss)(outputs, labels))
-
-    def save(self, path: Path, run: Run, identity: dict[str, Any], best: dict[str, Tensor] | None) -> None:
-        """Everything that the next epoch depends on."""
-        tensors: dict[str, Tensor] = {}
-        state = {
-            "objective": self.objective.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "best": best,
-        }
-        facts = {
-            "identity": identity,
-            "state": files.flatten("state", state, tensors),
-            "run": {k: v for k, v in asdict(run).items() if k != "choices"},
-        }
-        files.write(path, tensors, facts)
-
-    def load(self, path: Path, run: Run, identity: dict[str, Any]) -> dict[str, Tensor] | None:
-        """Put everything back; returns the best weights so far."""
-        tensors, facts = files.read(path)
-        if facts.get("identity") != identity:
-            raise CheckpointError(
-                "the checkpoint belongs to another run",
-                expected=identity,
-                got=facts.get("identity"),
-                mend="resume with the same arguments, or choose another folder",
-            )
-        state = files.restore(facts["state"], tensors)
-        self.objective.load_state_dict(state["objective"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
-        for name, value in facts["run"].items():
-            setattr(run, name, value)
-        best: dict[str, Tensor] | None = state["best"]
-        return best
 
 
 def make_optimizer(
@@ -299,14 +200,29 @@ def _check(
         )
 
 
-def _choose(objective: Objective, name: str, train: Data, validation: Data | None, given: dict[str, Any]) -> Any:
-    """Settle a weight given as "auto" by short trainings of copies."""
-    if validation is None:
-        raise ArgumentError(
-            "weight='auto' is chosen by validation", expected="validation=...", got=None, mend="or give a number"
-        )
-    passed_on = ["epochs", "batch_size", "optimizer", "lr", "weight_decay", "scheduler", "schedule"]
-    passed_on += ["prior_optimizer", "monitor", "patience", "precision", "device", "seed"]
-    choice = choose_weight(objective, name, train, validation, fit, **{key: given[key] for key in passed_on})
-    objective.set_weight(name, choice.weight)
-    return choice
+def _settle(
+    objective: Objective, batches: Batches, train: Data, validation: Data | None, settings: dict[str, Any]
+) -> dict[str, WeightChoice]:
+    """Settle the weights given as "balance" (by a short training without terms) and "auto" (by validation)."""
+
+    def make(probe: Objective) -> torch.optim.Optimizer:
+        parameters = [p for p in probe.parameters() if p.requires_grad]
+        return make_optimizer(settings["optimizer"], parameters, settings["lr"], settings["weight_decay"])
+
+    shared = {key: settings[key] for key in ("epochs", "seed", "precision")}
+    balanced = balanced_weights(objective, batches, make, **shared)
+    choices = {}
+    for term in objective.terms:
+        if not math.isnan(objective.weights[term.name]):
+            continue
+        scale = balanced[term.name] if math.isfinite(balanced[term.name]) else 1.0
+        if term.weight == "balance":
+            choices[term.name] = WeightChoice(scale, BALANCED, ())
+        elif validation is None:
+            raise ArgumentError(
+                "weight='auto' is chosen by validation", expected="validation=...", got=None, mend="or give a number"
+            )
+        else:
+            choices[term.name] = choose_weight(objective, term.name, train, validation, fit, scale=scale, **settings)
+        objective.set_weight(term.name, choices[term.name].weight)
+    return choices

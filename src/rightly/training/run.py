@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rightly.training.selection import WeightChoice
+from rightly.training.selection import Candidate, WeightChoice
 
 
 @dataclass
@@ -29,3 +29,12 @@ class Run:
     weights: dict[str, float] = field(default_factory=dict)
     choices: dict[str, WeightChoice] = field(default_factory=dict)
     seconds: float = 0.0
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take over what ``dataclasses.asdict`` made of another run."""
+        for name, value in saved.items():
+            setattr(self, name, value)
+        self.choices = {
+            name: WeightChoice(c["weight"], c["reason"], tuple(Candidate(**one) for one in c["candidates"]))
+            for name, c in saved["choices"].items()
+        }

@@ -18,7 +18,7 @@ from rightly.training.batches import Batches, Data
 
 #: relative to the balanced weight: three decades down, two up
 COARSE = tuple(10.0**e for e in (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0))
-#: relative to the best of the coarse grid
+#: relative to the pick from the coarse grid
 FINE = tuple(10.0**e for e in (-0.5, 0.5))
 
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -26,7 +26,7 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One weight that was tried: its mean validation loss, and the standard error of that against the best's."""
+    """One weight that was tried: its mean validation loss, with the standard error of that mean."""
 
     weight: float
     mean: float
@@ -50,6 +50,7 @@ def choose_weight(
     validation: Data,
     fit: Callable[..., Any],
     *,
+    scale: float,
     score: Score | None = None,
     coarse: Sequence[float] = COARSE,
     fine: Sequence[float] = FINE,
@@ -59,14 +60,15 @@ def choose_weight(
 
     The grids are relative to the balanced weight (term as large as the task loss on the first batches), so that no
     unit has to be known. Picked is the largest weight whose mean validation loss is within one standard error of
-    the best one's, the error being that of the difference example by example: the strongest prior that the data
-    cannot tell from the best. A weight of zero takes part as the yardstick.
+    the best one's (the one-standard-error rule): the strongest prior that does not clearly cost accuracy. A weight
+    of zero takes part as the yardstick; around the largest good weight of the coarse grid a finer one is tried.
 
     Args:
         objective: in its initial state; it is not changed.
         name: of the term.
         train, validation: as ``rt.fit`` takes them. The validation data must not be the test data.
         fit: trains a copy: ``fit(objective, train, validation, **arguments)``.
+        scale: the balanced weight, to which the grids are relative.
         score: (outputs, labels) -> loss of each example (B,); by default the objective's own loss.
         coarse, fine: multiples.
         **arguments: passed on to ``fit``.
@@ -74,7 +76,6 @@ def choose_weight(
     term = next((t for t in objective.terms if t.name == name), None)
     if term is None:
         raise ArgumentError("no such term", expected=", ".join(objective.weights), got=name)
-    scale = _balanced(objective, name, train, arguments)
     losses: dict[float, Tensor] = {}
 
     def trial(weight: float) -> None:
@@ -87,23 +88,11 @@ def choose_weight(
 
     for weight in (0.0, *(scale * factor for factor in coarse)):
         trial(weight)
-    best = _best(losses)
-    if best > 0:
+    around = _pick(losses).weight
+    if around > 0:
         for factor in fine:
-            trial(best * factor)
+            trial(around * factor)
     return _pick(losses)
-
-
-def _balanced(objective: Objective, name: str, train: Data, arguments: dict[str, Any]) -> float:
-    copied = copy.deepcopy(objective)
-    term = next(t for t in copied.terms if t.name == name)
-    batches = Batches(train, batch_size=arguments.get("batch_size", 256), shuffle=True, seed=arguments.get("seed", 0))
-    sums = [0.0, 0.0]
-    with torch.no_grad():
-        for (inputs, labels, annotation), _ in zip(batches.epoch(0), range(10), strict=False):
-            sums[0] += float(copied(inputs, labels, annotation, part="task").total)
-            sums[1] += float(copied.penalty(term, inputs, labels, annotation))
-    return sums[0] / sums[1] if sums[1] > 0 else 1.0
 
 
 @torch.no_grad()
@@ -131,17 +120,17 @@ def _best(losses: dict[float, Tensor]) -> float:
 
 def _pick(losses: dict[float, Tensor]) -> WeightChoice:
     best = _best(losses)
-    candidates = []
-    for weight in sorted(losses):
-        difference = losses[weight] - losses[best]
-        error = float(difference.std() / math.sqrt(len(difference))) if len(difference) > 1 else 0.0
-        candidates.append(Candidate(weight, float(losses[weight].mean()), error))
-    floor = next(c.mean for c in candidates if c.weight == best)
-    good = [c for c in candidates if math.isfinite(c.mean) and c.mean <= floor + c.error]
-    chosen = max(good, key=lambda c: c.weight).weight
+    means = {weight: float(values.mean()) for weight, values in losses.items()}
+    errors = {weight: _standard_error(values) for weight, values in losses.items()}
+    good = [w for w, mean in means.items() if math.isfinite(mean) and mean <= means[best] + errors[best]]
+    chosen = max(good)
     reason = (
-        f"the largest of {len(candidates)} weights whose validation loss is within one standard error of the best "
-        f"(best: {best:.3g})"
+        f"the largest of {len(losses)} weights whose validation loss is within one standard error of the best "
+        f"({means[best]:.4f} +- {errors[best]:.4f} at weight {best:.3g})"
     )
-    marked = (Candidate(c.weight, c.mean, c.error, c.weight == chosen) for c in candidates)
-    return WeightChoice(chosen, reason, tuple(marked))
+    tried = (Candidate(w, means[w], errors[w], w == chosen) for w in sorted(losses) if math.isfinite(means[w]))
+    return WeightChoice(chosen, reason, tuple(tried))
+
+
+def _standard_error(values: Tensor) -> float:
+    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else 0.0
