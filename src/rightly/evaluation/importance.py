@@ -30,7 +30,7 @@ class Importance:
 
 
 def global_importance(
-    attributions: Tensor, groups: Sequence[int] | None = None, completeness_gap: Tensor | None = None
+    attributions: Tensor, groups: Sequence[int] | np.ndarray | None = None, completeness_gap: Tensor | None = None
 ) -> Importance:
     """Importances from attributions (B, F).
 

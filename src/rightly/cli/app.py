@@ -1,0 +1,202 @@
+"""The commands and their arguments; the work is in ``rightly.workflows``."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Train models through their explanations: right for the right reasons, and shown to be.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Task(StrEnum):
+    """What kind of label."""
+
+    classification = "classification"
+    regression = "regression"
+
+
+class Regions(StrEnum):
+    """What drawn regions mean."""
+
+    irrelevant = "irrelevant"
+    relevant = "relevant"
+
+
+Out = Annotated[Path | None, typer.Option(help="Folder of the run; a new numbered one under runs/ by default.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+
+
+@app.command()
+def fit(
+    source: Annotated[str, typer.Argument(help="TABLE.csv or .parquet, a folder of images, or module:make_objective.")],
+    label: Annotated[str | None, typer.Option(help="Column to predict (tables).")] = None,
+    prior: Annotated[str | None, typer.Option(help="sparsity, l1, l2, smoothness, right-reasons, energy.")] = None,
+    weight: Annotated[str | None, typer.Option(help="auto, balance, or a number.")] = None,
+    out: Out = None,
+    seed: Annotated[int, typer.Option(help="First seed.")] = 0,
+    seeds: Annotated[int, typer.Option(help="How many seeds, each with a split of its own.")] = 5,
+    epochs: Annotated[int | None, typer.Option(help="Epochs at most.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None,
+    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
+    task: Annotated[Task | None, typer.Option(help="Guessed from the label by default.")] = None,
+    drop: Annotated[str, typer.Option(help="Columns to leave out, separated by commas.")] = "",
+    irrelevant: Annotated[str, typer.Option(help="Columns that must not matter (right-reasons).")] = "",
+    annotations: Annotated[str | None, typer.Option(help="Folder of drawn regions (images).")] = None,
+    regions: Annotated[Regions, typer.Option(help="What the regions mean.")] = Regions.irrelevant,
+    size: Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")] = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train without and with a prior on the same splits, compare, and write a report."""
+    from rightly.workflows.commands import Request, job_for
+    from rightly.workflows.job import run_job
+
+    request = Request(
+        source,
+        label=label,
+        prior=prior,
+        weight=weight,
+        seed=seed,
+        seeds=seeds,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        task=task.value if task else None,
+        drop=_names(drop),
+        irrelevant=_names(irrelevant),
+        annotations=annotations,
+        regions=regions.value,
+        size=size,
+    )
+    job, name = job_for(request)
+    folder = out or _numbered(name, resume)
+    _show(run_job(job, folder, resume=resume, progress=not quiet), folder)
+
+
+@app.command()
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="Two seeds instead of five.")] = False,
+    out: Out = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Two models that were right for the wrong reasons become right for better ones, on data that come along."""
+    from rightly.workflows.demo import promises, run_demo
+
+    folder = out or _numbered("demo", resume)
+    found = run_demo(folder, seeds=2 if quick else 5, resume=resume, progress=not quiet)
+    for where, record in found:
+        _say(f"\n{record['title']}\n")
+        _show(record, where)
+    kept = promises({where.name: record for where, record in found})
+    _say("")
+    for text, true in kept:
+        _say(f"{'as promised ' if true else 'NOT AS PROMISED'}  {text}")
+    if not all(true for _, true in kept):
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    data: Annotated[Path, typer.Argument(help="Table with the same columns, or folder of images.")],
+    out: Annotated[Path, typer.Option(help="CSV of predictions and attributions to write.")] = Path("explanations.csv"),
+    samples: Annotated[int, typer.Option(help="References an example.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Explain a run's model, with the prior, on other data: one row of attributions for each row."""
+    from rightly.workflows.explaining import explain_run
+
+    _say(explain_run(run, data, out, samples=samples, seed=seed, progress=not quiet))
+
+
+@app.command()
+def check(
+    maker: Annotated[str, typer.Argument(help="module:make_objective.")],
+    seed: Annotated[int, typer.Option(help="Passed to the function.")] = 0,
+) -> None:
+    """Prove before training that every term reaches the parameters with the right gradient, and at what cost."""
+    from rightly.workflows.checking import check_maker
+
+    report = check_maker(maker, seed)
+    _say(str(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command(name="list")
+def list_components(
+    family: Annotated[str | None, typer.Argument(help="space, reference, attribution or prior.")] = None,
+) -> None:
+    """List what can be combined, with one line each."""
+    from rightly.workflows.catalogue import listing
+
+    _say(listing(family))
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A component or a reproduction.")]) -> None:
+    """Show a component: arguments, meaning, traits, source."""
+    from rightly.workflows.catalogue import description
+
+    _say(description(name))
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="Of the published result; none lists them.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every one.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="The paper's size instead of the reduced one.")] = False,
+    out: Out = None,
+    seed: Annotated[int, typer.Option(help="First seed.")] = 0,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the data sets are.")] = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a published result, the paper's number beside ours."""
+    from rightly.workflows import reproduce as reproductions
+
+    known = reproductions.names()
+    if name is None and not all_:
+        _say("\n".join(f"{key:20} {line}" for key, line in known.items()))
+        return
+    for chosen in list(known) if name is None else [name]:
+        folder = out / chosen if out and all_ else out or _numbered(chosen, resume)
+        reproductions.reproduce(
+            chosen, full=full, out=folder, seed=seed, data_dir=data_dir, resume=resume, progress=not quiet
+        )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbered(name: str, resume: bool) -> Path:
+    """``runs/NAME-1``, ``-2``, ...: the first that is free; when resuming, the last that is there."""
+    number = 1
+    while (Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return Path("runs") / f"{name}-{max(1, number - 1) if resume else number}"
+
+
+def _show(record: dict[str, object], folder: Path) -> None:
+    from rightly.report import results_table
+
+    _say(results_table(record))
+    _say(f"\nreport: {folder / 'report.html'}")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")

@@ -1,0 +1,112 @@
+"""One split of one data set, ready to be trained in several arms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rightly.core.annotation import Annotation
+from rightly.core.batch import Inputs
+from rightly.core.types import Space
+from rightly.objectives import Term
+from rightly.spaces import Input
+
+Task = Literal["classification", "regression"]
+Part = tuple[Inputs, Tensor, Annotation | None]
+Data = tuple[Part, Part, Part]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How every arm is trained; the same loop and numbers for all of them."""
+
+    epochs: int = 60
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    patience: int | None = 10
+    #: references an example in explanations, and rows explained, when a trained model is looked at
+    explain_samples: int = 100
+    explain_rows: int = 300
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train: data and terms.
+
+    Attributes:
+        name: key in the record, ``"plain"`` or the prior's.
+        title: for a reader.
+        data: training, validation and test part, each (inputs, labels, annotation).
+        terms: empty for plain training.
+        about: the record's description of the prior; None for plain training.
+    """
+
+    name: str
+    title: str
+    data: Data
+    terms: tuple[Term, ...] = ()
+    about: Mapping[str, str] | None = None
+
+    @property
+    def train(self) -> Part:
+        """The training part."""
+        return self.data[0]
+
+    @property
+    def validation(self) -> Part:
+        """The validation part, for early stopping and choices."""
+        return self.data[1]
+
+    @property
+    def test(self) -> Part:
+        """The test part, looked at once."""
+        return self.data[2]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One split.
+
+    Attributes:
+        arms: plain first.
+        make_model: a fresh network with this seed's weights; the same for every arm.
+        architecture: JSON-able description from which ``networks.build`` makes the network again; None for a
+            user's own.
+        loss: (outputs, labels) -> scalar.
+        task: decides the metrics.
+        features: names of the original columns; empty for images.
+        groups: (F,) column of every encoded feature, for tables.
+        shades: (N_test, columns) in [0, 1] or NaN, how high each test value is in its column, for the beeswarm.
+        space: where explanations live when they are reported.
+        attached: JSON-able facts saved beside the model, such as the encoder.
+    """
+
+    arms: tuple[Arm, ...]
+    make_model: Callable[[], nn.Module]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    task: Task
+    settings: Settings
+    architecture: dict[str, Any] | None = None
+    features: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
+    shades: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+    space: Space = field(default_factory=Input)
+    attached: dict[str, Any] = field(default_factory=dict)
+
+
+def predictions(outputs: Tensor, task: Task) -> np.ndarray:
+    """What metrics read: probabilities (N, C), two columns for a single logit; or values (N,) of a regression."""
+    outputs = outputs.detach().float().cpu()
+    if task == "regression":
+        return outputs.reshape(len(outputs)).numpy()
+    if outputs.ndim == 1 or outputs.shape[1] == 1:
+        positive = torch.sigmoid(outputs.reshape(-1).double())
+        return torch.stack([1 - positive, positive], 1).numpy()
+    return torch.softmax(outputs.double(), 1).numpy()

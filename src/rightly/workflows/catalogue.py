@@ -1,0 +1,44 @@
+"""What ``rightly list`` and ``rightly show`` print, from the registry."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import get_args
+
+from rightly.core import registry
+from rightly.core.citations import CITATIONS
+from rightly.core.errors import ArgumentError
+
+FAMILIES: tuple[registry.Family, ...] = get_args(registry.Family)
+
+
+def listing(family: str | None = None) -> str:
+    """All components, or those of a family, a line each."""
+    if family is not None and family.rstrip("s") not in FAMILIES:
+        raise ArgumentError("unknown family", expected=", ".join(FAMILIES), got=family)
+    chosen = FAMILIES if family is None else tuple(f for f in FAMILIES if f == family.rstrip("s"))
+    blocks = []
+    for name in chosen:
+        entries = registry.family(name).values()
+        blocks.append("\n".join([f"{name}s", *(f"  {entry.name:22} {entry.summary}" for entry in entries)]))
+    return "\n\n".join(blocks)
+
+
+def description(name: str) -> str:
+    """One component in full."""
+    every = {(f, key): entry for f in FAMILIES for key, entry in registry.family(f).items()}
+    wanted = registry.snake_case(name).replace("-", "_")
+    found = [entry for (_, key), entry in every.items() if key == wanted]
+    if not found:
+        near = difflib.get_close_matches(wanted, [key for _, key in every], n=3)
+        raise ArgumentError(
+            f"there is no component {name!r}", expected=", ".join(near) or "a name that rightly list shows", got=name
+        )
+    return "\n\n".join(_described(entry) for entry in found)
+
+
+def _described(entry: registry.Entry) -> str:
+    traits = ", ".join(sorted(entry.traits)) or "none"
+    head = f"{entry.family} {entry.name}\n\n{entry.cls.__name__}{inspect.signature(entry.cls)}"
+    return f"{head}\n\n{inspect.getdoc(entry.cls)}\n\ntraits: {traits}\nsource: {CITATIONS[entry.citation]}"

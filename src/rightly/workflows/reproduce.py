@@ -1,0 +1,373 @@
+"""Published results, ours beside the paper's: finds a recipe in the checkout's experiments folder and runs it.
+
+A recipe is a file ``experiments/<paper>/<name>.py`` with a function ``run(settings) -> Outcome``. It trains through
+``settings.trials``, which writes each finished trial as a line of ``trials.jsonl``: a killed run goes on with
+``resume`` and repeats nothing. What a recipe returns becomes ``record.json``, ``figures.json`` and ``report.html``.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import rightly
+from rightly.core.errors import ArgumentError, CheckpointError, RightlyError
+from rightly.core.progress import bar
+from rightly.evaluation import interval
+from rightly.report import read_record, write_record, write_report
+
+Size = Literal["smoke", "reduced", "full"]
+Row = dict[str, Any]
+
+#: a source checkout's recipes; an installed copy has none
+EXPERIMENTS = Path(rightly.__file__).resolve().parents[2] / "experiments"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published statement beside ours; ``holds`` is None where this size cannot judge it."""
+
+    claim: str
+    paper: str
+    ours: str
+    holds: bool | None
+
+    @property
+    def verdict(self) -> str:
+        """``holds``, ``does not hold`` or ``not judged``."""
+        return {True: "holds", False: "does not hold", None: "not judged"}[self.holds]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a recipe found.
+
+    Attributes:
+        title, question: of the report.
+        reduction: what is smaller than in the paper, in one sentence.
+        data, runs, comparison: as in the record (schema 1).
+        claims: the paper's, judged.
+        notes: what else differs from the paper, and why.
+        figures: maps, curves and tables of the report.
+    """
+
+    title: str
+    question: str
+    reduction: str
+    data: Row
+    runs: dict[str, Row]
+    comparison: dict[str, Row]
+    claims: Sequence[Claim]
+    notes: Sequence[str] = ()
+    figures: Row = field(default_factory=dict)
+
+
+class Trials:
+    """Trials that are trained once: each result is a line of a file, read back instead of trained again.
+
+    Args:
+        path: the file. A line cut short by a kill is dropped.
+        identity: what all its trials have in common; a file with another one is not continued.
+        resume: go on from an existing file.
+        progress: show a bar for the trials that are left.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool, progress: bool) -> None:
+        self.path, self.progress = path, progress
+        self._done: dict[str, Row] = {}
+        if path.exists() and not resume:
+            raise ArgumentError(
+                f"{path.parent} holds the trials of an earlier run",
+                expected="an empty or new folder",
+                got=path.name,
+                mend="pass --resume to go on with them, or choose another --out",
+            )
+        if path.exists():
+            self._read(dict(identity))
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._append({"identity": dict(identity)})
+
+    def run(self, title: str, keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row]) -> list[Row]:
+        """The results of ``work`` for every key, in order; only those that are not on file are worked out.
+
+        Args:
+            title: of the progress bar.
+            keys: what sets one trial apart: names, numbers.
+            work: key -> result, something JSON can hold.
+
+        Returns:
+            For each key, the key, the result and its ``seconds`` in one dict.
+        """
+        left = [key for key in keys if _name(key) not in self._done]
+        with bar(title, enabled=self.progress and bool(left)) as report:
+            for count, key in enumerate(left, 1):
+                start = time.monotonic()
+                result = work(dict(key))
+                row = {"trial": dict(key), "result": result, "seconds": round(time.monotonic() - start, 3)}
+                self._append(row)
+                self._done[_name(key)] = json.loads(json.dumps(row))
+                shutil.rmtree(self.checkpoint(key), ignore_errors=True)
+                if report:
+                    report(count, len(left))
+        rows = [self._done[_name(key)] for key in keys]
+        return [{**row["trial"], **row["result"], "seconds": row["seconds"]} for row in rows]
+
+    def checkpoint(self, key: Mapping[str, Any]) -> Path:
+        """A folder for the checkpoint of a trial that takes long; it is removed when the trial has finished."""
+        return self.path.parent / "checkpoints" / hashlib.sha256(_name(key).encode()).hexdigest()[:16]
+
+    def _append(self, row: Row) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self, identity: Row) -> None:
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = list(_parsed(lines))
+        found = rows[0].get("identity") if rows else None
+        if found != json.loads(json.dumps(identity)):
+            raise CheckpointError(
+                f"{self.path} belongs to another run",
+                expected=identity,
+                got=found,
+                mend="resume with the same arguments, or choose another --out",
+            )
+        self._done = {_name(row["trial"]): row for row in rows[1:]}
+        whole = "".join(lines[: len(rows)])
+        if whole != "".join(lines):
+            aside = self.path.with_name(self.path.name + ".part")
+            aside.write_text(whole, encoding="utf-8")
+            os.replace(aside, self.path)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a recipe is to run.
+
+    Attributes:
+        size: ``full`` as in the paper, ``reduced`` to minutes, ``smoke`` to seconds (for tests; shows nothing).
+        seed: of everything.
+        data_dir: where to look for data first.
+        dataset: one of the recipe's ``DATASETS``.
+        trials: where to train.
+    """
+
+    size: Size
+    seed: int
+    data_dir: Path | None
+    dataset: str | None
+    trials: Trials
+
+    def sized(self, **sizes: Any) -> Any:
+        """The entry of this size: ``settings.sized(smoke=1, reduced=12, full=64)``."""
+        return sizes[self.size]
+
+
+def names() -> dict[str, str]:
+    """Every reproduction with the first line of its description; empty where there is no source checkout."""
+    return {name: _first_line(path) for name, path in _files().items()}
+
+
+def reproduce(
+    name: str,
+    *,
+    full: bool = False,
+    out: str | Path | None = None,
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    dataset: str | None = None,
+    smoke: bool = False,
+) -> Path:
+    """Run a reproduction and write its folder: trials.jsonl, record.json, figures.json, report.html.
+
+    Args:
+        name: one of ``names()``.
+        full: the paper's size instead of minutes.
+        out: the folder; by default ``runs/reproduce-<name>`` here.
+        seed: of everything.
+        data_dir: a folder to look for data in first.
+        resume: go on with the trials of a run that was killed.
+        progress: show a bar with the time left.
+        dataset: for recipes that know several; by default the paper's.
+        smoke: seconds instead of minutes: whether it runs, not what it shows.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RightlyError: there is no source checkout.
+        ArgumentError: an unknown name or data set, or the folder holds an earlier run.
+        CheckpointError: the folder's trials belong to other settings.
+        DataError: the data set is not here.
+    """
+    path = _find(name)
+    recipe = _load(path)
+    chosen = _dataset(name, recipe, dataset)
+    size: Size = "full" if full else "smoke" if smoke else "reduced"
+    folder = Path("runs") / f"reproduce-{name}" if out is None else Path(out)
+    identity = {"name": name, "size": size, "seed": seed, "dataset": chosen}
+    trials = Trials(folder / "trials.jsonl", identity, resume=resume, progress=progress)
+    settings = Settings(size, seed, None if data_dir is None else Path(data_dir), chosen, trials)
+    outcome: Outcome = recipe.run(settings)
+    flags = [f"--dataset {chosen}"] if dataset is not None else []
+    flags += {"full": ["--full"], "smoke": ["--smoke"], "reduced": []}[size]
+    record, figures = _record(outcome, " ".join(["rightly reproduce", name, *flags, f"--seed {seed}"]))
+    write_record(folder, record, figures)
+    write_report(folder, record, figures)
+    return folder
+
+
+def summary(folder: str | Path) -> str:
+    """The claims of a finished reproduction as a table to print, the reduction under it."""
+    record = read_record(folder)
+    head = {"claim": "claim", "paper": "paper", "ours": "ours", "verdict": ""}
+    rows = [head, *record["claims"]]
+    widths = {key: max(len(row[key]) for row in rows) for key in ("claim", "paper", "ours")}
+    lines = ["  ".join([*(row[key].ljust(wide) for key, wide in widths.items()), row["verdict"]]) for row in rows]
+    return "\n".join([record["title"], "", *(line.rstrip() for line in lines), "", record["reduction"]])
+
+
+def run_entry(
+    rows: Sequence[Row],
+    metrics: Mapping[str, str],
+    explanations: Mapping[str, str] | None = None,
+    *,
+    weight: float | None = None,
+    **further: Any,
+) -> Row:
+    """A run of the record from its trials, one a seed.
+
+    Args:
+        rows: of ``Trials.run``; each has a ``seed``.
+        metrics, explanations: name in the record -> name in the rows.
+        weight: the term's.
+        **further: ``title``, ``prior``, ``weight_choice``, ``history``.
+    """
+    entry = {
+        "seeds": [row["seed"] for row in rows],
+        "weight": weight,
+        "metrics": {"test": {name: over(rows, key) for name, key in metrics.items()}},
+        "explanations": {name: over(rows, key) for name, key in (explanations or {}).items()},
+        "seconds": sum(row["seconds"] for row in rows),
+    }
+    return {**entry, **further}
+
+
+def over(rows: Sequence[Row], key: str) -> Row:
+    """Mean and 95 % interval of a result over trials, with its values."""
+    return interval([row[key] for row in rows]).as_dict()
+
+
+def _name(key: Mapping[str, Any]) -> str:
+    return json.dumps(dict(key), sort_keys=True)
+
+
+def _parsed(lines: Sequence[str]) -> Iterator[Row]:
+    """The rows up to the first line that was cut short."""
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return
+        if not line.endswith("\n") or not isinstance(row, dict):
+            return
+        yield row
+
+
+def _files() -> dict[str, Path]:
+    if not (EXPERIMENTS.parent / "pyproject.toml").is_file():
+        return {}
+    return {path.stem.replace("_", "-"): path for path in sorted(EXPERIMENTS.glob("*/*.py"))}
+
+
+def _find(name: str) -> Path:
+    files = _files()
+    if not files:
+        raise RightlyError(
+            "reproductions run from a source checkout",
+            expected=f"the recipes in {EXPERIMENTS}",
+            got="an installed copy without them",
+            mend="clone the repository, run 'pip install -e .' in it, and try again",
+        )
+    if name not in files:
+        raise ArgumentError(f"there is no reproduction '{name}'", expected=", ".join(files), got=repr(name))
+    return files[name]
+
+
+def _first_line(path: Path) -> str:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0]
+
+
+def _load(path: Path) -> ModuleType:
+    """The recipe as a module of its own: nothing can import it by name."""
+    spec = importlib.util.spec_from_file_location(f"rightly-experiment {path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise RightlyError(f"the recipe {path} cannot be read")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _dataset(name: str, recipe: ModuleType, dataset: str | None) -> str | None:
+    known: tuple[str, ...] = getattr(recipe, "DATASETS", ())
+    if dataset is None:
+        return known[0] if known else None
+    if dataset not in known:
+        expected = ", ".join(known) or "none: it has a data set of its own"
+        raise ArgumentError(f"'{name}' cannot run on this data set", expected=expected, got=repr(dataset))
+    return dataset
+
+
+def _record(outcome: Outcome, command: str) -> tuple[Row, Row]:
+    """Record and figures of an outcome; the claims come first, in words and as a table."""
+    claims = [{**vars(claim), "verdict": claim.verdict} for claim in outcome.claims]
+    record = {
+        "schema": 1,
+        "command": "reproduce",
+        "title": outcome.title,
+        "question": outcome.question,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rerun": command,
+        "versions": _versions(),
+        "data": outcome.data,
+        "runs": outcome.runs,
+        "comparison": outcome.comparison,
+        "conclusion": [
+            f"{c['claim']}: the paper {c['paper']}, ours {c['ours']}. {c['verdict'].capitalize()}." for c in claims
+        ],
+        "notes": [outcome.reduction, *outcome.notes],
+        "reduction": outcome.reduction,
+        "claims": claims,
+    }
+    table = {
+        "title": "The paper's claims and what we found.",
+        "columns": ["Claim", "Paper", "Ours", "Verdict"],
+        "rows": [[c["claim"], c["paper"], c["ours"], c["verdict"]] for c in claims],
+    }
+    return record, {**outcome.figures, "tables": [table, *outcome.figures.get("tables", [])]}
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "rightly": rightly.__version__,
+        "torch": str(sys.modules["torch"].__version__),
+        "python": platform.python_version(),
+    }

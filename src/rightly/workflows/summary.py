@@ -1,0 +1,116 @@
+"""From trials to the record and the figures that the report room reads."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import statistics
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import torch
+
+from rightly.evaluation import METRICS, compare, interval
+from rightly.workflows.case import Case
+
+Trials = Sequence[dict[str, Any]]
+
+
+def record_of(
+    case: Case, trials: Trials, about: dict[str, Any], compared: tuple[str, str], seconds: float
+) -> dict[str, Any]:
+    """The record (schema 1)."""
+    arms = {arm.name: arm for arm in case.arms}
+    runs = {}
+    for name, arm in arms.items():
+        mine = [trial for trial in trials if trial["arm"] == name]
+        runs[name] = _run(mine) | {"title": arm.title, "prior": dict(arm.about) if arm.about else None}
+    data = about["data"] | {"split": trials[0]["split"]}
+    return {
+        **about,
+        "schema": 1,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "rightly": metadata.version("rightly"),
+            "torch": torch.__version__,
+            "python": platform.pythonmetadata.version("rightly"),
+        },
+        "data": data,
+        "runs": runs,
+        "comparison": _comparison(runs, compared),
+        "seconds": seconds,
+    }
+
+
+def _run(trials: Trials) -> dict[str, Any]:
+    weights = [trial["weight"] for trial in trials if trial["weight"] is not None]
+    first = trials[0]
+    explanations: dict[str, Any] = {
+        name: interval([trial["explanations"][name] for trial in trials]).as_dict() for name in first["explanations"]
+    }
+    if first["importance"]:
+        explanations["importance"] = _importances(trials)
+    explanations["lorenz"] = np.mean([trial["lorenz"] for trial in trials], axis=0).tolist()
+    return {
+        "seeds": [trial["seed"] for trial in trials],
+        "weight": statistics.median(weights) if weights else None,
+        "weight_choice": first["weight_choice"],
+        "metrics": {
+            "test": {
+                name: interval([trial["metrics"][name] for trial in trials]).as_dict() for name in first["metrics"]
+            }
+        },
+        "explanations": explanations,
+        "history": [trial["history"] for trial in trials],
+        "seconds": sum(trial["seconds"] for trial in trials),
+    }
+
+
+def _importances(trials: Trials) -> list[dict[str, Any]]:
+    """Each run's importances are shares of its total, so that seeds and runs can be compared."""
+    shares = []
+    for trial in trials:
+        total = sum(trial["importance"].values()) or 1.0
+        shares.append({name: value / total for name, value in trial["importance"].items()})
+    found = []
+    for name in shares[0]:
+        one = interval([share[name] for share in shares])
+        found.append({"feature": name, "mean": one.mean, "low": max(one.low, 0.0), "high": one.high})
+    return found
+
+
+def _comparison(runs: dict[str, Any], compared: tuple[str, str]) -> dict[str, Any]:
+    first, second = (runs[name] for name in compared)
+    table = {}
+    for name, metric in first["metrics"]["test"].items():
+        found = compare(metric["values"], second["metrics"]["test"][name]["values"]).as_dict()
+        table[name] = found | {"higher_is_better": METRICS[name].higher_is_better}
+    for name in ("gini", "inside"):
+        if name in first["explanations"] and name in second["explanations"]:
+            values = (first["explanations"][name]["values"], second["explanations"][name]["values"])
+            table[name] = compare(*values).as_dict() | ({"higher_is_better": False} if name == "inside" else {})
+    return table
+
+
+def figures_of(trials: Trials) -> dict[str, Any]:
+    """Figures of the first seed: the same examples in every run."""
+    seed = trials[0]["seed"]
+    mine = {trial["arm"]: trial["figures"] for trial in trials if trial["seed"] == seed}
+    figures: dict[str, Any] = {}
+    if all("beeswarm" in found for found in mine.values()):
+        figures["beeswarm"] = {name: found["beeswarm"] for name, found in mine.items()}
+    if all("maps" in found for found in mine.values()):
+        maps = zip(*(found["maps"] for found in mine.values()), strict=True)
+        figures["maps"] = [_joined(pictures, list(mine)) for pictures in maps]
+    return figures
+
+
+def _joined(pictures: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    shared = {key: pictures[0][key] for key in ("title", "label", "image", "annotation")}
+    runs = {
+        name: {key: picture[key] for key in ("map", "prediction", "correct")}
+        for name, picture in zip(names, pictures, strict=True)
+    }
+    return shared | {"runs": runs}

@@ -1,0 +1,107 @@
+"""Cases from tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from rightly.core.annotation import Annotation
+from rightly.core.errors import ArgumentError
+from rightly.data import Table, TableEncoder, split_indices
+from rightly.objectives.term import Weight
+from rightly.references import Sample
+from rightly.workflows import networks
+from rightly.workflows.case import Arm, Case, Settings
+from rightly.workflows.choices import Question, choose
+
+
+def table_case(
+    table: Table, seed: int, *, prior: str, weight: Weight | None, irrelevant: Sequence[str], settings: Settings
+) -> Case:
+    """A split of a table with a plain arm and an arm with the prior.
+
+    Args:
+        table: labels included.
+        seed: of the split and of the initial weights.
+        prior: a name of ``choices.CHOICES``.
+        weight: its strength; None takes the prior's default rule.
+        irrelevant: columns that must not matter, for the right-reasons prior.
+        settings: of the training.
+    """
+    choice = choose(prior, images=False)
+    check_irrelevant(table, choice.needs, irrelevant)
+    classification = table.task == "classification"
+    parts = split_indices(len(table.labels), seed=seed, labels=table.labels if classification else None)
+    encoder = TableEncoder().fit(table.features.iloc[parts[0]], table.columns)
+    groups = np.asarray(encoder.groups)
+    names = tuple(column.name for column in table.columns)
+    annotation = None
+    if irrelevant:
+        marked = np.isin(groups, [names.index(name) for name in irrelevant])
+        annotation = Annotation(irrelevant=torch.from_numpy(marked)[None])
+    labels, scale = _labels(table, parts[0])
+    inputs = torch.from_numpy(encoder.transform(table.features))
+    train, validation, test = ((inputs[rows], labels[rows], annotation) for rows in parts)
+    data = (train, validation, test)
+    n_out = len(table.classes) if classification and len(table.classes) > 2 else 1
+    question = Question(
+        Sample(train[0]), (lambda outputs, _: outputs[:, 0]) if not classification else "logit", "label"
+    )
+    term = choice.make(question, choice.weight if weight is None else weight)
+    architecture = {"kind": "mlp", "n_in": len(groups), "hidden": [64, 32], "n_out": n_out}
+    losses = {False: networks.squared_loss, True: networks.binary_loss if n_out == 1 else F.cross_entropy}
+    return Case(
+        arms=(
+            Arm("plain", "without the prior", data),
+            Arm(prior, f"with the prior: {choice.title}", data, terms=(term,), about=choice.about(prior, term)),
+        ),
+        make_model=partial(networks.build, architecture, seed),
+        loss=losses[classification],
+        task=table.task,
+        settings=settings,
+        architecture=architecture,
+        features=names,
+        groups=groups,
+        shades=_shades(table, parts[2]),
+        classes=table.classes,
+        attached={"encoder": encoder.to_json(), "label": table.label, "label_scale": scale},
+    )
+
+
+def check_irrelevant(table: Table, needs: str, irrelevant: Sequence[str]) -> None:
+    """The right-reasons prior needs columns, the others take none, and all of them have to exist."""
+    names = [column.name for column in table.columns]
+    if needs == "irrelevant" and not irrelevant:
+        raise ArgumentError(
+            "the right-reasons prior has to be told which columns must not matter",
+            expected="--irrelevant COLUMN[,COLUMN...]",
+            got="none",
+        )
+    if irrelevant and needs != "irrelevant":
+        raise ArgumentError(
+            "this prior reads no annotation", expected="--prior right-reasons with --irrelevant", got=list(irrelevant)
+        )
+    if unknown := [name for name in irrelevant if name not in names]:
+        raise ArgumentError("no such feature column", expected=", ".join(names[:20]), got=", ".join(unknown))
+
+
+def _labels(table: Table, train: np.ndarray) -> tuple[torch.Tensor, list[float]]:
+    """Class numbers, or values standardised by the training rows with (mean, sd) to undo it."""
+    if table.task == "classification":
+        return torch.from_numpy(table.labels), [0.0, 1.0]
+    mean, sd = float(table.labels[train].mean()), float(table.labels[train].std()) or 1.0
+    return torch.from_numpy(((table.labels - mean) / sd).astype(np.float32)), [mean, sd]
+
+
+def _shades(table: Table, rows: np.ndarray) -> np.ndarray:
+    """How high each value is among the test rows, 0 to 1; NaN for categories and missing values."""
+    shades = np.full((len(rows), len(table.columns)), np.nan)
+    for position, column in enumerate(table.columns):
+        if column.kind == "number":
+            ranks = table.features[column.name].iloc[rows].rank(pct=True).to_numpy(dtype=float, na_value=np.nan)
+            shades[:, position] = ranks
+    return shades

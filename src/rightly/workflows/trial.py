@@ -1,0 +1,177 @@
+"""One arm of one case, trained and looked at."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rightly.attributions import attribute
+from rightly.core.batch import call, outputs_of, rows, take, tensors
+from rightly.core.types import AttributionResult
+from rightly.evaluation import global_importance, lorenz, metrics_for, score, share_inside
+from rightly.objectives import Objective
+from rightly.references import Sample
+from rightly.training import Run, fit
+from rightly.workflows.case import Arm, Case, predictions
+
+#: pictures in a report, examples in a beeswarm, features in it
+_MAPS, _BEES, _TOP = 6, 150, 10
+
+
+def run_trial(case: Case, arm: Arm, seed: int, folder: Path, *, resume: bool) -> tuple[nn.Module, dict[str, Any]]:
+    """Train the arm and measure it on its test part.
+
+    Returns:
+        The model, and JSON-able results: metrics, explanations, history, weight and (small) figures.
+    """
+    objective = Objective(case.make_model(), case.loss, arm.terms, seed=seed)
+    settings = case.settings
+    start = time.monotonic()
+    run = fit(
+        objective,
+        arm.train,
+        arm.validation,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        patience=settings.patience,
+        seed=seed,
+        checkpoint=folder,
+        resume=resume,
+    )
+    seconds = time.monotonic() - start
+    model = objective.model.eval()
+    inputs, labels, _ = arm.test
+    with torch.no_grad():
+        found = predictions(outputs_of(call(model, inputs)), case.task)
+    truth, found = _unscaled(case, labels.numpy(), found)
+    explained = _explain(case, arm, model, seed)
+    results: dict[str, Any] = {
+        "seed": seed,
+        "arm": arm.name,
+        "metrics": score(truth, found, metrics_for(case.task)),
+        "history": _history(run),
+        "weight": next(iter(run.weights.values()), None),
+        "weight_choice": _weight_choice(run, arm),
+        "seconds": seconds,
+        "split": {"train": rows(arm.train[0]), "validation": rows(arm.validation[0]), "test": rows(inputs)},
+        **_measures(case, arm, explained),
+        "figures": _figures(case, arm, explained, found),
+    }
+    return model, results
+
+
+def _unscaled(case: Case, truth: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A regression is judged in the label's own units."""
+    mean, sd = case.attached.get("label_scale", (0.0, 1.0))
+    return (truth, found) if case.task == "classification" else (truth * sd + mean, found * sd + mean)
+
+
+def _explain(case: Case, arm: Arm, model: nn.Module, seed: int) -> AttributionResult:
+    """Expected gradients of the first test rows against the training rows: of the prediction, or the single output."""
+    inputs = arm.test[0]
+    index = torch.arange(min(case.settings.explain_rows, rows(inputs)))
+    return attribute(
+        model,
+        take(inputs, index),
+        "expected_gradients",
+        reference=Sample(arm.train[0]),
+        n_samples=case.settings.explain_samples,
+        target="predicted",
+        seed=seed,
+        space=case.space,
+    )
+
+
+def _measures(case: Case, arm: Arm, explained: AttributionResult) -> dict[str, Any]:
+    importance = global_importance(explained.attributions, case.groups, explained.completeness_gap)
+    measures = {"gini": importance.gini, "completeness_gap": importance.completeness_gap}
+    annotation = arm.test[2]
+    if annotation is not None and annotation.irrelevant is not None:
+        every = annotation.take(torch.arange(len(explained.attributions)))
+        region, known = every.known("irrelevant", explained.attributions)
+        if bool((annotated := known.flatten(1).any(1)).any()):
+            measures["inside"] = float(share_inside(explained.attributions, region)[annotated].mean())
+    named = dict(zip(case.features, importance.values.tolist(), strict=True)) if case.features else {}
+    return {"explanations": measures, "importance": named, "lorenz": lorenz(importance.values)}
+
+
+def _history(run: Run) -> dict[str, Any]:
+    return {
+        "epoch": [entry["epoch"] for entry in run.history],
+        "task": [entry["task"] for entry in run.history],
+        "validation": [entry["validation"] for entry in run.history],
+        "terms": {name: [entry["terms"][name] for entry in run.history] for name in run.weights},
+        "best_epoch": run.best_epoch,
+    }
+
+
+def _weight_choice(run: Run, arm: Arm) -> dict[str, Any] | None:
+    if not arm.terms:
+        return None
+    (term,) = arm.terms[:1]
+    if term.name not in run.choices:
+        return {"rule": "given", "reason": "given by the user", "candidates": []}
+    choice = run.choices[term.name]
+    candidates = [vars(candidate) for candidate in choice.candidates]
+    return {"rule": str(term.weight), "reason": choice.reason, "candidates": candidates}
+
+
+def _figures(case: Case, arm: Arm, explained: AttributionResult, found: np.ndarray) -> dict[str, Any]:
+    if case.features and case.shades is not None and case.groups is not None:
+        return {"beeswarm": _beeswarm(case, case.groups, case.shades, explained)}
+    if tensors(arm.test[0])[0].ndim == 4 and case.task == "classification":
+        return {"maps": _maps(case, arm, explained, found)}
+    return {}
+
+
+def _beeswarm(case: Case, groups: np.ndarray, shades: np.ndarray, explained: AttributionResult) -> list[dict[str, Any]]:
+    flat = explained.attributions[:_BEES]
+    summed = flat.new_zeros(len(flat), len(case.features)).index_add(1, torch.as_tensor(groups), flat).numpy()
+    top = np.argsort(-np.abs(summed).mean(0))[:_TOP]
+    return [
+        {
+            "feature": case.features[i],
+            "values": [None if np.isnan(v) else float(v) for v in shades[: len(summed), i]],
+            "attributions": [float(v) for v in summed[:, i]],
+        }
+        for i in top
+    ]
+
+
+def _maps(case: Case, arm: Arm, explained: AttributionResult, found: np.ndarray) -> list[dict[str, Any]]:
+    inputs, labels, annotation = arm.test
+    pictures = []
+    for i in _spread(labels, min(_MAPS, len(explained.attributions))):
+        image = tensors(inputs)[0][i]
+        marked = None
+        if annotation is not None:
+            name = "irrelevant" if annotation.irrelevant is not None else "relevant"
+            region, known = annotation.take(torch.tensor([i])).known(name, image[None].mean(1, keepdim=True))
+            marked = region[0, 0].int().tolist() if bool(known.any()) else None
+        predicted = int(found[i].argmax())
+        pictures.append(
+            {
+                "title": f"test image {i}",
+                "label": case.classes[int(labels[i])],
+                "image": (image[0] if len(image) == 1 else image.permute(1, 2, 0)).tolist(),
+                "annotation": marked,
+                "map": explained.attributions[i].sum(0).tolist(),
+                "prediction": case.classes[predicted],
+                "correct": predicted == int(labels[i]),
+            }
+        )
+    return pictures
+
+
+def _spread(labels: Tensor, count: int) -> list[int]:
+    """The first example of each of the first classes, so that pictures differ; the same for every arm."""
+    firsts = [int((labels == label).nonzero()[0]) for label in labels.unique()]
+    usable = [i for i in firsts if i < 300]
+    return usable[:count]
