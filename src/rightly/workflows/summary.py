@@ -35,7 +35,7 @@ def record_of(
         "versions": {
             "rightly": metadata.version("rightly"),
             "torch": torch.__version__,
-            "python": platform.pythonmetadata.version("rightly"),
+            "python": platform.python_version(),
         },
         "data": data,
         "runs": runs,
