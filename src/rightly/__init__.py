@@ -1,5 +1,7 @@
 """Train PyTorch models through their explanations: right for the right reasons, and shown to be."""
 
+from typing import TYPE_CHECKING, Any
+
 from rightly import data, functional, models, priors, recipes, references, spaces
 from rightly.attributions import (
     ExpectedGradients,
@@ -16,6 +18,9 @@ from rightly.core.types import AttributionResult
 from rightly.objectives import CheckReport, LossReport, Objective, Schedule, Term, TermReport, check
 from rightly.training import Run, fit
 
+if TYPE_CHECKING:
+    from rightly.integrations.sklearn import PriorClassifier, PriorRegressor
+
 __version__ = "0.1.0.dev0"
 
 __all__ = [
@@ -30,6 +35,8 @@ __all__ = [
     "LossReport",
     "Objective",
     "Occlusion",
+    "PriorClassifier",
+    "PriorRegressor",
     "Run",
     "Schedule",
     "SmoothGrad",
@@ -46,3 +53,13 @@ __all__ = [
     "references",
     "spaces",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The scikit-learn estimators are imported when they are asked for: they need an extra."""
+    if name in ("PriorClassifier", "PriorRegressor"):
+        from rightly.core.extras import require
+
+        require("sklearn")
+        return getattr(require("rightly.integrations.sklearn"), name)
+    raise AttributeError(f"module 'rightly' has no attribute {name!r}")

@@ -127,3 +127,20 @@ def test_decoy_mnist_keeps_the_official_test_part():
 def test_other_arrays_are_not_mnist():
     with pytest.raises(DataError, match="x_test, y_test"):
         decoy_mnist({"x_train": np.zeros(1), "y_train": np.zeros(1)}, seed=0)
+
+
+def test_all_corners_carry_the_same_shade() -> None:
+    generator = np.random.Generator(np.random.PCG64(0))
+    images, marked = plant_decoy(
+        np.zeros((3, 8, 8)), np.array([0, 4, 9]), classes=10, corners="all", patch=2, generator=generator
+    )
+    assert marked.sum(axis=(1, 2)).tolist() == [16, 16, 16]
+    for image, label in zip(images, (0, 4, 9), strict=True):
+        for corner in (image[:2, :2], image[:2, -2:], image[-2:, :2], image[-2:, -2:]):
+            np.testing.assert_allclose(corner, (255 - 25 * label) / 255, rtol=1e-6)
+
+
+def test_unknown_corners_are_refused() -> None:
+    generator = np.random.Generator(np.random.PCG64(0))
+    with pytest.raises(ArgumentError, match="corners"):
+        plant_decoy(np.zeros((1, 8, 8)), np.array([0]), classes=10, corners="two", patch=2, generator=generator)  # type: ignore[arg-type]

@@ -42,3 +42,22 @@ def _described(entry: registry.Entry) -> str:
     traits = ", ".join(sorted(entry.traits)) or "none"
     head = f"{entry.family} {entry.name}\n\n{entry.cls.__name__}{inspect.signature(entry.cls)}"
     return f"{head}\n\n{inspect.getdoc(entry.cls)}\n\ntraits: {traits}\nsource: {CITATIONS[entry.citation]}"
+
+
+def reference_page() -> str:
+    """``docs/reference/components.md``, from the registry."""
+    blocks = ["# Components\n\nMade from the registry by `python -m rightly.workflows.catalogue`; do not edit by hand."]
+    for family in FAMILIES:
+        blocks.append(f"## {family.capitalize()}s")
+        for entry in registry.family(family).values():
+            traits = ", ".join(sorted(entry.traits)) or "none declared"
+            signature = f"{entry.cls.__name__}{inspect.signature(entry.cls)}"
+            text = f"```text\n{signature}\n\n{inspect.getdoc(entry.cls)}\n```"
+            blocks.append(f"### `{entry.name}`\n\n{text}\n\nTraits: {traits}. Source: {CITATIONS[entry.citation]}")
+    return "\n\n".join(blocks) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(reference_page())

@@ -14,6 +14,7 @@ import torch
 
 from rightly.evaluation import METRICS, compare, interval
 from rightly.workflows.case import Case
+from rightly.workflows.conclusion import conclusion_of
 
 Trials = Sequence[dict[str, Any]]
 
@@ -28,7 +29,7 @@ def record_of(
         mine = [trial for trial in trials if trial["arm"] == name]
         runs[name] = _run(mine) | {"title": arm.title, "prior": dict(arm.about) if arm.about else None}
     data = about["data"] | {"split": trials[0]["split"]}
-    return {
+    record = {
         **about,
         "schema": 1,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -40,8 +41,10 @@ def record_of(
         "data": data,
         "runs": runs,
         "comparison": _comparison(runs, compared),
+        "explained_by": "expected gradients of the prediction, against the training data",
         "seconds": seconds,
     }
+    return record | {"conclusion": conclusion_of(record, compared)}
 
 
 def _run(trials: Trials) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from rightly.attributions import attribute
+from rightly.core import seeding
+from rightly.core.annotation import Annotation
 from rightly.core.batch import call, outputs_of, rows, take, tensors
 from rightly.core.types import AttributionResult
 from rightly.evaluation import global_importance, lorenz, metrics_for, score, share_inside
@@ -51,7 +53,8 @@ def run_trial(case: Case, arm: Arm, seed: int, folder: Path, *, resume: bool) ->
     with torch.no_grad():
         found = predictions(outputs_of(call(model, inputs)), case.task)
     truth, found = _unscaled(case, labels.numpy(), found)
-    explained = _explain(case, arm, model, seed)
+    chosen = _chosen(case, arm, seed)
+    explained = _explain(case, arm, model, chosen, seed)
     results: dict[str, Any] = {
         "seed": seed,
         "arm": arm.name,
@@ -61,8 +64,8 @@ def run_trial(case: Case, arm: Arm, seed: int, folder: Path, *, resume: bool) ->
         "weight_choice": _weight_choice(run, arm),
         "seconds": seconds,
         "split": {"train": rows(arm.train[0]), "validation": rows(arm.validation[0]), "test": rows(inputs)},
-        **_measures(case, arm, explained),
-        "figures": _figures(case, arm, explained, found),
+        **_measures(case, arm, chosen, explained),
+        "figures": _figures(case, arm, chosen, explained, found),
     }
     return model, results
 
@@ -73,13 +76,18 @@ def _unscaled(case: Case, truth: np.ndarray, found: np.ndarray) -> tuple[np.ndar
     return (truth, found) if case.task == "classification" else (truth * sd + mean, found * sd + mean)
 
 
-def _explain(case: Case, arm: Arm, model: nn.Module, seed: int) -> AttributionResult:
-    """Expected gradients of the first test rows against the training rows: of the prediction, or the single output."""
-    inputs = arm.test[0]
-    index = torch.arange(min(case.settings.explain_rows, rows(inputs)))
+def _chosen(case: Case, arm: Arm, seed: int) -> Tensor:
+    """Test rows to explain, drawn at random: files are often sorted by something that matters."""
+    n = rows(arm.test[0])
+    order = torch.randperm(n, generator=seeding.generator(seed, "explained rows"))
+    return order[: case.settings.explain_rows].sort().values
+
+
+def _explain(case: Case, arm: Arm, model: nn.Module, chosen: Tensor, seed: int) -> AttributionResult:
+    """Expected gradients against the training rows: of the prediction, or of the single output."""
     return attribute(
         model,
-        take(inputs, index),
+        take(arm.test[0], chosen),
         "expected_gradients",
         reference=Sample(arm.train[0]),
         n_samples=case.settings.explain_samples,
@@ -89,13 +97,12 @@ def _explain(case: Case, arm: Arm, model: nn.Module, seed: int) -> AttributionRe
     )
 
 
-def _measures(case: Case, arm: Arm, explained: AttributionResult) -> dict[str, Any]:
+def _measures(case: Case, arm: Arm, chosen: Tensor, explained: AttributionResult) -> dict[str, Any]:
     importance = global_importance(explained.attributions, case.groups, explained.completeness_gap)
     measures = {"gini": importance.gini, "completeness_gap": importance.completeness_gap}
     annotation = arm.test[2]
     if annotation is not None and annotation.irrelevant is not None:
-        every = annotation.take(torch.arange(len(explained.attributions)))
-        region, known = every.known("irrelevant", explained.attributions)
+        region, known = annotation.take(chosen).known("irrelevant", explained.attributions)
         if bool((annotated := known.flatten(1).any(1)).any()):
             measures["inside"] = float(share_inside(explained.attributions, region)[annotated].mean())
     named = dict(zip(case.features, importance.values.tolist(), strict=True)) if case.features else {}
@@ -123,16 +130,16 @@ def _weight_choice(run: Run, arm: Arm) -> dict[str, Any] | None:
     return {"rule": str(term.weight), "reason": choice.reason, "candidates": candidates}
 
 
-def _figures(case: Case, arm: Arm, explained: AttributionResult, found: np.ndarray) -> dict[str, Any]:
+def _figures(case: Case, arm: Arm, chosen: Tensor, explained: AttributionResult, found: np.ndarray) -> dict[str, Any]:
     if case.features and case.shades is not None and case.groups is not None:
-        return {"beeswarm": _beeswarm(case, case.groups, case.shades, explained)}
+        return {"beeswarm": _beeswarm(case, case.groups, case.shades[chosen.numpy()], explained.attributions)}
     if tensors(arm.test[0])[0].ndim == 4 and case.task == "classification":
-        return {"maps": _maps(case, arm, explained, found)}
+        return {"maps": _maps(case, arm, chosen, explained.attributions, found)}
     return {}
 
 
-def _beeswarm(case: Case, groups: np.ndarray, shades: np.ndarray, explained: AttributionResult) -> list[dict[str, Any]]:
-    flat = explained.attributions[:_BEES]
+def _beeswarm(case: Case, groups: np.ndarray, shades: np.ndarray, attributions: Tensor) -> list[dict[str, Any]]:
+    flat = attributions[:_BEES]
     summed = flat.new_zeros(len(flat), len(case.features)).index_add(1, torch.as_tensor(groups), flat).numpy()
     top = np.argsort(-np.abs(summed).mean(0))[:_TOP]
     return [
@@ -145,33 +152,36 @@ def _beeswarm(case: Case, groups: np.ndarray, shades: np.ndarray, explained: Att
     ]
 
 
-def _maps(case: Case, arm: Arm, explained: AttributionResult, found: np.ndarray) -> list[dict[str, Any]]:
+def _maps(case: Case, arm: Arm, chosen: Tensor, attributions: Tensor, found: np.ndarray) -> list[dict[str, Any]]:
+    """The first explained image of each of the first classes, so that the pictures differ; the same for every arm."""
     inputs, labels, annotation = arm.test
-    pictures = []
-    for i in _spread(labels, min(_MAPS, len(explained.attributions))):
-        image = tensors(inputs)[0][i]
-        marked = None
-        if annotation is not None:
-            name = "irrelevant" if annotation.irrelevant is not None else "relevant"
-            region, known = annotation.take(torch.tensor([i])).known(name, image[None].mean(1, keepdim=True))
-            marked = region[0, 0].int().tolist() if bool(known.any()) else None
-        predicted = int(found[i].argmax())
-        pictures.append(
-            {
-                "title": f"test image {i}",
-                "label": case.classes[int(labels[i])],
-                "image": (image[0] if len(image) == 1 else image.permute(1, 2, 0)).tolist(),
-                "annotation": marked,
-                "map": explained.attributions[i].sum(0).tolist(),
-                "prediction": case.classes[predicted],
-                "correct": predicted == int(labels[i]),
-            }
-        )
-    return pictures
+    explained = labels[chosen]
+    firsts = [int((explained == label).nonzero()[0]) for label in explained.unique()[:_MAPS]]
+    return [
+        _picture(case, int(chosen[k]), tensors(inputs)[0], labels, annotation, attributions[k], found) for k in firsts
+    ]
 
 
-def _spread(labels: Tensor, count: int) -> list[int]:
-    """The first example of each of the first classes, so that pictures differ; the same for every arm."""
-    firsts = [int((labels == label).nonzero()[0]) for label in labels.unique()]
-    usable = [i for i in firsts if i < 300]
-    return usable[:count]
+def _picture(
+    case: Case,
+    row: int,
+    images: Tensor,
+    labels: Tensor,
+    annotation: Annotation | None,
+    attribution: Tensor,
+    found: np.ndarray,
+) -> dict[str, Any]:
+    image, predicted, marked = images[row], int(found[row].argmax()), None
+    if annotation is not None:
+        name = "irrelevant" if annotation.irrelevant is not None else "relevant"
+        region, known = annotation.take(torch.tensor([row])).known(name, image[None, :1])
+        marked = region[0, 0].int().tolist() if bool(known.any()) else None
+    return {
+        "title": f"test image {row}",
+        "label": case.classes[int(labels[row])],
+        "image": (image[0] if len(image) == 1 else image.permute(1, 2, 0)).tolist(),
+        "annotation": marked,
+        "map": attribution.sum(0).tolist(),
+        "prediction": case.classes[predicted],
+        "correct": predicted == int(labels[row]),
+    }

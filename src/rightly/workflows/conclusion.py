@@ -1,0 +1,72 @@
+"""What a run shows, in two or three plain sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+#: the headline of each kind of data
+HEADLINES = {"table": ("auc", "r2"), "images": ("accuracy",), "custom": ("accuracy", "r2")}
+_WORDS = {"auc": "AUC", "r2": "R²", "accuracy": "accuracy"}
+_SHOWN = 0.05
+
+
+def conclusion_of(record: dict[str, Any], compared: tuple[str, str]) -> list[str]:
+    """Sentences for the top of the report: how well, how sure, for which reasons.
+
+    Args:
+        record: complete but for its conclusion.
+        compared: names of the yardstick and of the run judged against it.
+    """
+    first, second = (record["runs"][name] for name in compared)
+    told = [_performance(record, first, second)]
+    told += _reasons(first, second)
+    return [sentence for sentence in told if sentence]
+
+
+def _performance(record: dict[str, Any], first: dict[str, Any], second: dict[str, Any]) -> str:
+    names = [name for name in HEADLINES[record["data"]["kind"]] if name in record["comparison"]]
+    if not names:
+        return ""
+    name = names[0]
+    found = record["comparison"][name]
+    numbers = f"{_WORDS[name]} {_mean(second, name):.3f} against {_mean(first, name):.3f}"
+    if found["p"] is None:
+        return f"{numbers} ({second['title']} against {first['title']}); one seed, so nothing can be said about chance."
+    interval = f"difference {found['difference']:+.3f}, 95% interval {found['low']:+.3f} to {found['high']:+.3f}"
+    if found["p"] >= _SHOWN:
+        verdict = "No difference in prediction shown"
+    else:
+        verdict = "Predicts better" if found["difference"] > 0 else "Predicts worse"
+    return f"{verdict}: {numbers} ({second['title']} against {first['title']}; {interval}, p = {found['p']:.2g})."
+
+
+def _reasons(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    told = []
+    before, after = first["explanations"], second["explanations"]
+    if "inside" in before and "inside" in after:
+        told.append(
+            f"{100 * after['inside']['mean']:.1f} % of its reasons lie inside the region that must not matter, "
+            f"against {100 * before['inside']['mean']:.1f} % in the plain model."
+        )
+    if "importance" in before and "importance" in after:
+        told.append(
+            f"{_carriers(after)} features carry four fifths of its importance, against {_carriers(before)} of "
+            f"{len(after['importance'])} in the plain model (Gini {after['gini']['mean']:.2f} against "
+            f"{before['gini']['mean']:.2f})."
+        )
+        top = sorted(after["importance"], key=lambda entry: -entry["mean"])[:5]
+        listed = ", ".join(f"{entry['feature']} ({100 * entry['mean']:.0f} %)" for entry in top)
+        told.append(f"It relies most on {listed}.")
+    return told
+
+
+def _carriers(explanations: dict[str, Any], share: float = 0.8) -> int:
+    """How many of the most important features hold ``share`` of the importance."""
+    sizes = np.sort([entry["mean"] for entry in explanations["importance"]])[::-1]
+    return int(np.searchsorted(np.cumsum(sizes) / max(sizes.sum(), 1e-300), share) + 1)
+
+
+def _mean(run: dict[str, Any], metric: str) -> float:
+    return float(run["metrics"]["test"][metric]["mean"])
