@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rightly.attributions.base import Attribution
 from rightly.core import registry, seeding
-from rightly.core.batch import Inputs, Model, tensors
+from rightly.core.batch import Inputs, Model, rows, tensors
 from rightly.core.errors import ArgumentError
 from rightly.core.progress import bar
 from rightly.core.scalar import Target
@@ -52,13 +52,15 @@ def attribute(
     Returns:
         Attributions with outputs, completeness gap and, for sampling methods, standard error.
     """
+    batch = rows(inputs)
     given = {"reference": reference, "n_samples": n_samples, "target": target}
     arguments |= {name: value for name, value in given.items() if value is not None}
     if target is None and isinstance(method, str):
         arguments["target"] = "predicted" if labels is None else "label"
     chosen = build(method, arguments)
     if chunk_size is None and not create_graph:
-        chunk_size = max(16, _NUMBERS_A_PASS // max(1, tensors(inputs)[0][0].numel()))
+        numbers = sum(part.numel() for part in tensors(inputs)) // batch
+        chunk_size = max(16, _NUMBERS_A_PASS // max(1, numbers))
     with bar(type(chosen).__name__, enabled=progress) as report:
         return chosen(
             model,

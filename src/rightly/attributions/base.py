@@ -11,7 +11,8 @@ from torch import Tensor
 
 from rightly.attributions.problem import Problem, Progress
 from rightly.core import autodiff, seeding
-from rightly.core.batch import Inputs, Model, rows
+from rightly.core.batch import Inputs, Model, convert, rows
+from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.scalar import Output, Target, check_output, check_target
 from rightly.core.types import AttributionResult, Draw, Reference, Space
@@ -38,7 +39,7 @@ class Attribution(ABC):
     """
 
     def __init__(self, space: Space, output: Output, target: Target) -> None:
-        self.space = space
+        self.space = check_space(space)
         self.output = check_output(output)
         self.target = check_target(target)
 
@@ -71,13 +72,17 @@ class Attribution(ABC):
             ArgumentError, ShapeError: an argument cannot be used.
             NotConnectedError: the output does not depend on the space.
         """
-        if chunk_size is not None and chunk_size < 1:
-            raise ArgumentError("chunk_size counts points", expected="at least 1, or None", got=chunk_size)
-        if labels is not None and len(labels) != rows(inputs):
-            raise ShapeError("labels do not fit the inputs", expected=f"({rows(inputs)},)", got=tuple(labels.shape))
+        _check_call(model, inputs, labels, chunk_size, generator)
         generator = generator or seeding.generator("attribution")
         with autodiff.reading(model, trainable=create_graph):
-            view = self.space.open(model, inputs)
+            view = self.space.open(model, convert(inputs, autodiff.recordable))
+            if view.coordinates.shape[:1] != (rows(inputs),):
+                raise ShapeError(
+                    "the space does not hold one entry an example",
+                    expected=f"({rows(inputs)}, ...), examples first",
+                    got=tuple(view.coordinates.shape),
+                    mend="explain a layer whose output counts the examples first (batch_first=True)",
+                )
             problem = Problem(view, labels, self.output, self.target, create_graph, chunk_size, progress)
             found = self._explain(problem, generator, diagnostics)
             gap = _completeness_gap(problem, found) if diagnostics else None
@@ -93,15 +98,58 @@ class Attribution(ABC):
         return f"{type(self).__name__}({shown})"
 
 
+def _check_call(
+    model: Model,
+    inputs: Inputs,
+    labels: Tensor | None,
+    chunk_size: int | None,
+    generator: torch.Generator | None,
+) -> None:
+    """Raise ``ArgumentError`` or ``ShapeError`` for arguments of a call that cannot be used."""
+    if not callable(model):
+        raise ArgumentError(
+            "the model is called", expected="a module, or a callable inputs -> outputs", got=type(model).__name__
+        )
+    if chunk_size is not None:
+        check_count("chunk_size", chunk_size)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ArgumentError(
+            "draws need a generator",
+            expected="a torch.Generator, or None",
+            got=repr(generator),
+            mend="torch.Generator().manual_seed(seed)",
+        )
+    if labels is not None and not isinstance(labels, Tensor):
+        raise ArgumentError(
+            "labels cannot be read",
+            expected="a tensor (B,)",
+            got=type(labels).__name__,
+            mend="torch.as_tensor(labels)",
+        )
+    if labels is not None and labels.shape[:1] != (rows(inputs),):
+        raise ShapeError("labels do not fit the inputs", expected=f"({rows(inputs)},)", got=tuple(labels.shape))
+
+
 @torch.no_grad()
 def _completeness_gap(problem: Problem, found: Explanation) -> Tensor:
     """sum(phi) - (f(x) - E f(x')); methods without references are measured against zero coordinates."""
     x = problem.view.coordinates.detach()
-    zero = Draw(1, lambda rows, samples: torch.zeros_like(x[rows]))
-    references = found.references or zero
+    references = found.references or Draw(1, lambda rows, samples: torch.zeros_like(x[rows]))
     own = problem.value_of(problem.own_outputs(), torch.arange(problem.batch, device=x.device))
-    base = problem.values(references.gather, references.n).mean(1)
+    # copies, because a constant reference is one row seen many times, which no operation in place may write to
+    base = problem.values(lambda rows, samples: references.gather(rows, samples).clone(), references.n).mean(1)
     return found.attributions.detach().flatten(1).sum(1) - (own - base)
+
+
+def check_space(space: Any) -> Space:
+    """Raise ``ArgumentError`` for something that cannot be opened."""
+    if callable(getattr(space, "open", None)) and not isinstance(space, type):
+        return space  # type: ignore[no-any-return]
+    raise ArgumentError(
+        "not a space",
+        expected="one of rt.spaces, such as Input() or Layer('encoder')",
+        got=repr(space) if not isinstance(space, type) else f"the class {space.__name__}",
+    )
 
 
 def check_reference(reference: Any) -> Reference:
@@ -114,10 +162,3 @@ def check_reference(reference: Any) -> Reference:
         got=type(reference).__name__ if not isinstance(reference, type) else f"the class {reference.__name__}",
         mend="rt.references.Sample(data) to draw from data, rt.references.Constant(x) for one fixed baseline",
     )
-
-
-def check_count(name: str, value: int) -> int:
-    """Raise ``ArgumentError`` unless ``value`` is a whole number of at least 1."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return value
-    raise ArgumentError(f"{name} counts", expected="a whole number of at least 1", got=repr(value))

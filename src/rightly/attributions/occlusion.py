@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rightly.attributions.base import Attribution, Explanation, check_count, check_reference
+from rightly.attributions.base import Attribution, Explanation, check_reference
 from rightly.attributions.problem import Problem
+from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError
 from rightly.core.registry import register
 from rightly.core.scalar import Output, Target
@@ -22,12 +23,13 @@ from rightly.spaces import Input
     "attribution",
     citation="zeiler2014",
     traits=("implementation_invariant", "linear", "sensitive", "symmetric"),
-    example=lambda shape: {"reference": Constant(0.1), "window": (2,) * len(shape[-2:])},
+    example=lambda shape: {"reference": Constant(0.1)},
 )
 class Occlusion(Attribution):
     """Output minus output with a window replaced by the reference, for every place of the window.
 
-    Where windows overlap, a feature gets the mean over the windows that cover it.
+    Where windows overlap, a feature gets the mean over the windows that cover it: with windows of several features
+    one that the model ignores shares what its neighbours lose.
 
     Args:
         reference: what the window is replaced by; zero by default.
@@ -52,10 +54,14 @@ class Occlusion(Attribution):
         super().__init__(space or Input(), output, target)
         self.reference = check_reference(Constant(0.0) if reference is None else reference)
         self.n_samples = check_count("n_samples", n_samples)
-        self.window = None if window is None else tuple(check_count("window", size) for size in window)
-        self.stride = self.window if stride is None else tuple(check_count("stride", size) for size in stride)
-        if (self.window is None) != (self.stride is None) or len(self.window or ()) != len(self.stride or ()):
-            raise ArgumentError("stride does not fit the window", expected=self.window, got=stride)
+        self.window = _sizes("window", window)
+        self.stride = self.window if stride is None else _sizes("stride", stride)
+        if len(self.window or ()) != len(self.stride or ()):
+            raise ArgumentError(
+                "stride does not fit the window",
+                expected=f"{len(self.window or ())} numbers, as many as the window has",
+                got=stride,
+            )
 
     def _explain(self, problem: Problem, generator: torch.Generator, diagnostics: bool) -> Explanation:
         regions = self._regions(problem)
@@ -87,6 +93,14 @@ class Occlusion(Attribution):
         for region, corner in zip(regions, itertools.product(*starts), strict=True):
             region[(..., *(slice(a, a + w) for a, w in zip(corner, window, strict=True)))] = True
         return regions
+
+
+def _sizes(name: str, sizes: Sequence[int] | None) -> tuple[int, ...] | None:
+    if sizes is None:
+        return None
+    if not isinstance(sizes, Sequence):
+        raise ArgumentError(f"{name} has a size along each dimension", expected="such as (3, 3)", got=repr(sizes))
+    return tuple(check_count(name, size) for size in sizes)
 
 
 def _starts(size: int, window: int, stride: int) -> list[int]:

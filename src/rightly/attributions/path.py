@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rightly.attributions.base import Attribution, Explanation, check_count, check_reference
+from rightly.attributions.base import Attribution, Explanation, check_reference
 from rightly.attributions.problem import Problem
+from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError
 from rightly.core.registry import register
 from rightly.core.scalar import Output, Target

@@ -63,6 +63,13 @@ class Problem:
 
     def value_of(self, outputs: Tensor, rows: Tensor) -> Tensor:
         """The explained number (M,) of outputs (M, ...) that belong to the examples ``rows``."""
+        if outputs.shape[:1] != rows.shape:
+            raise ShapeError(
+                "the model does not give one output an example",
+                expected=f"({len(rows)}, ...)",
+                got=tuple(outputs.shape),
+                mend="return the outputs of every example, before any reduction over the batch",
+            )
         if self.classes is None and needs_target(self.output, outputs):
             self.classes = self._classes(outputs.shape[1])
         return explained(outputs, _at(self.labels, rows), _at(self.classes, rows), self.output)
@@ -93,7 +100,8 @@ class Problem:
             points, weigh = step(rows, index)
             if not (self.create_graph and points.requires_grad):
                 points = points.detach().requires_grad_()
-            value = self.value_of(self.view.rest(points, rows), rows)
+            # a copy, because a model may begin with an operation in place, such as nn.ReLU(inplace=True)
+            value = self.value_of(self.view.rest(points.clone(), rows), rows)
             part = weigh(autodiff.gradient(value, points, create_graph=self.create_graph))
             if len(rows) == self.batch * samples:
                 return part.reshape(self.batch, samples, *part.shape[1:]).mean(1)

@@ -8,8 +8,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from rightly.attributions.base import Attribution, Explanation, check_count
+from rightly.attributions.base import Attribution, Explanation
 from rightly.attributions.problem import Problem
+from rightly.core.checks import check_count, check_number
 from rightly.core.errors import ArgumentError
 from rightly.core.registry import register
 from rightly.core.scalar import Output, Target
@@ -47,16 +48,14 @@ class SmoothGrad(Attribution):
         super().__init__(space or Input(), output, target)
         if kind not in get_args(Kind):
             raise ArgumentError("unknown kind of SmoothGrad", expected=", ".join(get_args(Kind)), got=repr(kind))
-        if not sigma >= 0:
-            raise ArgumentError("noise cannot be negative", expected="sigma >= 0", got=sigma)
         self.n_samples = check_count("n_samples", n_samples)
         if kind == "variance" and n_samples < 2:
             raise ArgumentError("a variance needs two draws", expected="n_samples >= 2", got=n_samples)
-        self.sigma, self.kind = sigma, kind
+        self.sigma, self.kind = check_number("sigma", sigma, positive=False), kind
 
     def _explain(self, problem: Problem, generator: torch.Generator, diagnostics: bool) -> Explanation:
         x = problem.view.coordinates
-        flat = x.detach().flatten(1)
+        flat = x.flatten(1)  # keeps its graph: in a layer's space the range depends on the parameters
         scale = self.sigma * (flat.amax(1) - flat.amin(1)).reshape(-1, 1, *(1,) * len(problem.shape))
         noise = scale * torch.randn(len(x), self.n_samples, *problem.shape, generator=generator).to(x)
         needs_mean = self.kind != "square"

@@ -39,7 +39,9 @@ class Annotation:
             object.__setattr__(self, field.name, _as_tensor(getattr(self, field.name), field.name))
         sizes = {len(value) for value in self._given().values()} - {1}
         if len(sizes) > 1:
-            raise AnnotationError("annotations do not agree on the number of examples", got=sorted(sizes))
+            raise AnnotationError(
+                "annotations do not agree on the number of examples", expected="one number, or 1", got=sorted(sizes)
+            )
 
     def _given(self) -> dict[str, Tensor]:
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
@@ -102,6 +104,13 @@ def _spread(value: Tensor, like: Tensor) -> Tensor | None:
 def _as_tensor(value: Field, name: str) -> Tensor | None:
     if value is None or isinstance(value, Tensor):
         tensor = value
+    elif not isinstance(value, Sequence) or not all(row is None or isinstance(row, Tensor) for row in value):
+        raise AnnotationError(
+            f"annotation.{name} cannot be read",
+            expected="a tensor (B, *F), or a list of tensors (*F) and None",
+            got=type(value).__name__,
+            mend="torch.as_tensor(...)",
+        )
     else:
         shapes = {tuple(row.shape) for row in value if row is not None}
         if len(shapes) != 1:
@@ -110,12 +119,13 @@ def _as_tensor(value: Field, name: str) -> Tensor | None:
                 expected="at least one tensor, all of one shape, None where there is no annotation",
                 got=sorted(shapes),
             )
-        (shape,) = shapes
         given = [row if row is None or row.is_floating_point() else row.float() for row in value]
         like = next(row for row in given if row is not None)
         tensor = torch.stack([torch.full_like(like, torch.nan) if row is None else row for row in given])
     if tensor is not None and tensor.ndim == 0:
         raise AnnotationError(f"annotation.{name} has no example dimension", expected="(B, *F) or (1, *F)", got="()")
     if tensor is not None and tensor.is_floating_point() and bool(tensor.isinf().any()):
-        raise AnnotationError(f"annotation.{name} holds infinite values", expected="finite values, NaN for unknown")
+        raise AnnotationError(
+            f"annotation.{name} holds infinite values", expected="finite values, NaN for unknown", got="inf"
+        )
     return tensor

@@ -44,7 +44,7 @@ def gradient(values: Tensor, points: Tensor, *, create_graph: bool) -> Tensor:
 
 def parameter_gradient(value: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
     """Gradient of a scalar with respect to each parameter (None where it is not reached); ``.grad`` stays as it is."""
-    if not value.requires_grad:
+    if not value.requires_grad or not parameters:
         return [None] * len(parameters)
     with naming_operators():
         return list(torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True))

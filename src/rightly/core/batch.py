@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rightly.core.errors import ArgumentError, ShapeError
@@ -88,10 +87,3 @@ def outputs_of(raw: Any) -> Tensor:
         got=type(raw).__name__,
         mend="wrap the model in a function that returns the tensor to be explained",
     )
-
-
-def same_kind(value: Tensor, like: Tensor) -> Tensor:
-    """``value`` on the device, and (floating values only) in the dtype, of ``like``."""
-    if value.is_floating_point() or value.dtype == torch.bool:
-        return value.to(like)
-    return value.to(like) if like.is_floating_point() else value.to(like.device)

@@ -94,6 +94,8 @@ def snake_case(name: str) -> str:
 
 def family(name: Family) -> dict[str, Entry]:
     """All components of a family by name, in the order of their registration."""
+    if name not in _ROOMS:
+        raise ArgumentError("there is no such family", expected=", ".join(_ROOMS), got=repr(name))
     importlib.import_module(_ROOMS[name])
     return {entry.name: entry for entry in _ENTRIES.values() if entry.family == name}
 
@@ -101,7 +103,7 @@ def family(name: Family) -> dict[str, Entry]:
 def find(family_name: Family, name: str) -> Entry:
     """The component ``name``, written in snake_case, with hyphens, or as the class is called."""
     entries = family(family_name)
-    wanted = snake_case(name).replace("-", "_")
+    wanted = snake_case(str(name)).replace("-", "_")
     if wanted not in entries:
         raise ArgumentError(f"there is no {family_name} called {name!r}", expected=", ".join(entries), got=name)
     return entries[wanted]

@@ -36,10 +36,12 @@ def check_target(target: Target) -> Target:
         if target.ndim == 1 and not target.is_floating_point():
             return target
         got: object = f"a {target.dtype} tensor of shape {tuple(target.shape)}"
-    elif (isinstance(target, int) and not isinstance(target, bool)) or (isinstance(target, str) and target in ("label", "predicted")):
+    elif isinstance(target, str) and target in ("label", "predicted"):
         return target
-    else:
+    elif isinstance(target, bool) or not isinstance(target, int):
         got = repr(target)
+    else:
+        return target
     raise ArgumentError(
         "unknown target", expected="'label', 'predicted', a class number, or an integer tensor (B,)", got=got
     )

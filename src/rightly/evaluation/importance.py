@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rightly.core.errors import ShapeError
+from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.gini import gini
 
 
@@ -44,6 +44,8 @@ def global_importance(
         index = torch.as_tensor(np.asarray(groups), device=flat.device)
         if index.shape != flat.shape[1:]:
             raise ShapeError("every feature needs a group", expected=tuple(flat.shape[1:]), got=tuple(index.shape))
+        if index.is_floating_point() or int(index.min()) < 0:
+            raise ArgumentError("groups are numbered", expected="whole numbers from 0", got=index.tolist()[:5])
         flat = flat.new_zeros(len(flat), int(index.max()) + 1).index_add(1, index, flat)
     values = flat.abs().mean(0)
     gap = 0.0 if completeness_gap is None else float(completeness_gap.abs().mean())
@@ -52,6 +54,10 @@ def global_importance(
 
 def lorenz(values: Tensor, points: int = 101) -> list[float]:
     """Lorenz curve of importances: share of the total that the least important q of the features hold."""
+    if values.ndim != 1 or len(values) == 0 or not bool((values >= 0).all()):
+        raise ArgumentError(
+            "a Lorenz curve orders importances", expected="(G,), none negative", got=tuple(values.shape)
+        )
     ordered = values.double().sort().values
     cumulative = torch.cat([torch.zeros(1, dtype=torch.float64), ordered.cumsum(0).cpu()])
     total = float(cumulative[-1])
@@ -62,6 +68,14 @@ def lorenz(values: Tensor, points: int = 101) -> list[float]:
 
 def share_inside(attributions: Tensor, region: Tensor) -> Tensor:
     """Share of each example's absolute attribution inside a region, (B, *F) -> (B,); 0 where there is none."""
+    try:
+        region = region.expand(attributions.shape)
+    except RuntimeError as error:
+        raise ShapeError(
+            "the region does not fit the attributions",
+            expected=f"a shape that broadcasts to {tuple(attributions.shape)}",
+            got=tuple(region.shape),
+        ) from error
     sizes = attributions.detach().abs().flatten(1)
-    inside = (sizes * region.to(sizes).expand(attributions.shape).flatten(1)).sum(1)
+    inside = (sizes * region.to(sizes).flatten(1)).sum(1)
     return inside / sizes.sum(1).clamp_min(torch.finfo(sizes.dtype).tiny)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from rightly.core.errors import ArgumentError
+from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.extras import require
 
 Task = Literal["classification", "regression"]
@@ -32,6 +32,13 @@ class Metric:
 
 def _auc(labels: Array, probabilities: Array) -> float:
     scores = require("sklearn.metrics")
+    if (seen := len(np.unique(labels))) < probabilities.shape[1]:
+        raise ArgumentError(
+            "the area under the curve needs every class among the labels",
+            expected=f"{probabilities.shape[1]} classes",
+            got=f"{seen} in {len(labels)} examples",
+            mend="measure on more examples, or split by class",
+        )
     if probabilities.shape[1] == 2:
         return float(scores.roc_auc_score(labels, probabilities[:, 1]))
     return float(scores.roc_auc_score(labels, probabilities, multi_class="ovr", labels=range(probabilities.shape[1])))
@@ -42,14 +49,15 @@ def _log_loss(labels: Array, probabilities: Array) -> float:
     return float(-np.log(clipped[np.arange(len(labels)), labels.astype(np.int64)]).mean())
 
 
+def _balanced_accuracy(labels: Array, probabilities: Array) -> float:
+    right = probabilities.argmax(1) == labels
+    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+
+
 METRICS = {
     "auc": Metric("auc", True, _auc),
     "accuracy": Metric("accuracy", True, lambda y, p: float((p.argmax(1) == y).mean())),
-    "balanced_accuracy": Metric(
-        "balanced_accuracy",
-        True,
-        lambda y, p: float(require("sklearn.metrics").recall_score(y, p.argmax(1), average="macro")),
-    ),
+    "balanced_accuracy": Metric("balanced_accuracy", True, _balanced_accuracy),
     "log_loss": Metric("log_loss", False, _log_loss),
     "r2": Metric("r2", True, lambda y, p: float(require("sklearn.metrics").r2_score(y, p))),
     "rmse": Metric("rmse", False, lambda y, p: float(np.sqrt(np.mean((y - p) ** 2)))),
@@ -63,9 +71,28 @@ def metrics_for(task: Task) -> list[str]:
 
 
 def score(labels: Array, predictions: Array, names: list[str]) -> dict[str, float]:
-    """Metrics by name. Raises ``ArgumentError`` for one that is not known or predictions that are not finite."""
+    """Metrics by name.
+
+    Args:
+        labels: (N,), class numbers or values.
+        predictions: probabilities (N, C) for a classification, values (N,) for a regression.
+        names: see ``METRICS``.
+
+    Raises:
+        ArgumentError: a metric is not known or cannot be computed, or predictions are not finite.
+        ShapeError: labels and predictions do not fit.
+    """
     if unknown := [name for name in names if name not in METRICS]:
         raise ArgumentError("unknown metric", expected=", ".join(METRICS), got=", ".join(unknown))
     if not np.isfinite(predictions).all():
         raise ArgumentError("predictions must be finite", expected="finite numbers", got="NaN or infinity")
+    for name in names:
+        dims = 2 if name in metrics_for("classification") else 1
+        # a column (N, 1) against (N,) would broadcast to N x N differences
+        if labels.ndim != 1 or predictions.ndim != dims or len(labels) != len(predictions) or len(labels) == 0:
+            raise ShapeError(
+                f"{name} cannot compare these",
+                expected="labels (N,) and " + ("probabilities (N, C)" if dims == 2 else "values (N,)"),
+                got=f"labels {labels.shape} and predictions {predictions.shape}",
+            )
     return {name: METRICS[name].measure(labels, predictions) for name in names}

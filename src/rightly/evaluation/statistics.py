@@ -17,7 +17,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over repeats with its 95 % confidence interval (Student's t); one repeat has no interval: all equal."""
+    """A mean over repeats with its 95 % confidence interval (Student's t); of one repeat all three are equal."""
 
     mean: float
     low: float
@@ -35,7 +35,8 @@ class Comparison:
 
     Attributes:
         difference: mean of (second - first), with its 95 % interval ``low`` to ``high``.
-        p: two-sided p-value of the paired t-test; 1 when all differences are zero, None with fewer than two pairs.
+        p: two-sided p-value of the paired t-test; where all differences are alike (up to rounding), 1 if they are
+            zero and 0 if not; None with fewer than two pairs.
         t: the test statistic; None where it is not defined.
         n: pairs.
     """
@@ -69,7 +70,8 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
     p: float | None = None
     t: float | None = None
     if len(found.values) > 1:
-        if float(np.std(found.values)) > 0:
+        largest = max(abs(float(v)) for v in (*first, *second))
+        if float(np.ptp(found.values)) > 8 * np.finfo(float).eps * largest:
             test = require("scipy.stats").ttest_rel(second, first)
             p, t = float(test.pvalue), float(test.statistic)
         else:

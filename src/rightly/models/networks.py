@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from torch import nn
 
 from rightly.core import seeding
+from rightly.core.checks import check_count
 
 
 def mlp(
@@ -23,6 +24,8 @@ def mlp(
         dropout: after every hidden layer.
         seed: of the initial weights; None takes the global state, as torch does.
     """
+    for size in (n_in, *hidden, n_out):
+        check_count("a layer's size", size)
     with seeding.guarded(seed, "mlp") if seed is not None else nullcontext():
         layers: list[nn.Module] = [nn.Flatten()]
         for size in hidden:
@@ -34,15 +37,32 @@ def mlp(
 
 
 def paper_cnn(
-    n_out: int = 10, *, channels: int = 1, size: int = 28, width: int = 1024, seed: int | None = None
+    n_out: int = 10,
+    *,
+    channels: int = 1,
+    size: int | Sequence[int] = 28,
+    width: int = 1024,
+    seed: int | None = None,
 ) -> nn.Sequential:
     """The papers' image network: 5 x 5 x 32, pool, 5 x 5 x 64, pool, a hidden layer of 1024, dropout 0.5.
 
     Batch norm after each, as in the code of Erion et al. 2021 (their text does not mention it); padding keeps the
     size, so pooling leaves a quarter of it.
+
+    Args:
+        n_out: classes.
+        channels: of the images (B, channels, height, width).
+        size: height and width, or one number for square images; at least 4 pixels each.
+        width: of the hidden layer.
+        seed: as in ``mlp``.
     """
+    tall, wide = (size, size) if isinstance(size, int) else size
+    for name, value in (("n_out", n_out), ("channels", channels), ("width", width)):
+        check_count(name, value)
+    for side in (tall, wide):
+        check_count("size", side, least=4)
     with seeding.guarded(seed, "paper_cnn") if seed is not None else nullcontext():
-        flat = 64 * (size // 4) ** 2
+        flat = 64 * (tall // 4) * (wide // 4)
         return nn.Sequential(
             nn.Conv2d(channels, 32, 5, padding=2),
             nn.BatchNorm2d(32),

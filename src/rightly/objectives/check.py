@@ -75,6 +75,7 @@ class CheckReport:
         return "\n".join(lines)
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def check(
     objective: Objective,
@@ -95,6 +96,7 @@ def check(
         inputs, labels, annotation: one batch, as in training.
         seed: of the directions.
     """
+    inputs, labels = convert(inputs, autodiff.recordable), autodiff.recordable(labels)
     few = torch.arange(min(_EXAMPLES, len(labels)))
     small = (take(inputs, few), labels[few.to(labels.device)], annotation and annotation.take(few))
     exact = _double(objective)

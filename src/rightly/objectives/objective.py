@@ -74,6 +74,8 @@ class Objective(nn.Module):
             raise ArgumentError("an objective trains a module", expected="torch.nn.Module", got=type(model).__name__)
         if not callable(loss):
             raise ArgumentError("the loss is called", expected="loss(outputs, labels) -> scalar", got=repr(loss))
+        if isinstance(terms, Term):
+            raise ArgumentError("terms come in a list", expected="[rt.Term(...)]", got="a single rt.Term")
         if wrong := [term for term in terms if not isinstance(term, Term)]:
             raise ArgumentError("terms are rt.Term", expected="rt.Term(attribution, prior, weight)", got=wrong[0])
         names = [term.name for term in terms]
@@ -107,6 +109,8 @@ class Objective(nn.Module):
         """
         if part not in get_args(Part):
             raise ArgumentError("unknown part", expected=", ".join(get_args(Part)), got=repr(part))
+        if not isinstance(labels, Tensor):
+            raise ArgumentError("labels cannot be read", expected="a tensor, examples first", got=type(labels).__name__)
         share = distributed.local_share(rows(inputs), labels.device)
         outputs = task = None
         if part != "prior":
@@ -228,7 +232,7 @@ class Objective(nn.Module):
         task = 0.0
         penalties = dict.fromkeys(self.weights, 0.0)
         for position, (inputs, labels, *rest) in enumerate(batches):
-            with seeding.guarded():
+            with seeding.guarded(), autodiff.keeping_buffers(self.model):
                 task += float(self._task_loss(outputs_of(call(self.model, inputs)), labels))
             for term in self.terms:
                 draws = seeding.generator(self.seed, "balance", position)

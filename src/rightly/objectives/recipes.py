@@ -10,6 +10,8 @@ from typing import Literal
 from torch import Tensor
 
 from rightly.attributions import ExpectedGradients, Gradient
+from rightly.core.checks import check_count, check_number
+from rightly.core.errors import ArgumentError
 from rightly.core.scalar import Output
 from rightly.core.types import Reference
 from rightly.objectives.term import Term, Weight
@@ -28,6 +30,7 @@ def right_for_the_right_reasons(
             [0, 1] pass 255, which divides lambda by 255^2 (1000 becomes 0.0154).
         output: which gradient; the paper's choice by default.
     """
+    check_number("input_scale", input_scale, positive=True)
     if not isinstance(weight, str):
         weight = weight / input_scale**2
     return Term(Gradient(output=output), Irrelevant(), weight, "right_reasons")
@@ -47,6 +50,8 @@ def sparse_attribution_prior(
         convention: ``"paper"`` when ``weight`` multiplies the article's -2 Gini.
         reference, n_samples: the paper takes all 100 training rows: ``Sample(x_train)``, 100.
     """
+    if convention not in ("ours", "paper"):
+        raise ArgumentError("unknown convention", expected="'ours' or 'paper'", got=repr(convention))
     if convention == "paper" and not isinstance(weight, str):
         weight = 2 * weight
     return Term(ExpectedGradients(reference, n_samples=n_samples), Sparsity(), weight, "sparsity")
@@ -83,5 +88,5 @@ def double_backpropagation(weight: Weight = 1.0, *, paper_batch: int | None = No
             which is half the squared gradient of the *batch mean* loss: lambda / (2 B) (56234 at B = 256 is 110).
     """
     if paper_batch is not None and not isinstance(weight, str):
-        weight = weight / (2 * paper_batch)
+        weight = weight / (2 * check_count("paper_batch", paper_batch))
     return Term(Gradient(output="loss"), L2(), weight, "double_backpropagation")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rightly.core.annotation import Annotation
-from rightly.core.errors import ShapeError
+from rightly.core.errors import ArgumentError, ShapeError
 
 Level = Literal["example", "batch"]
 
@@ -40,6 +40,8 @@ class Prior(ABC):
         Returns:
             (B,) or (), in float32 at least, so that half precision neither overflows nor rounds the penalty away.
         """
+        if not isinstance(attributions, Tensor):
+            raise ArgumentError("attributions are a tensor", expected="(B, *F)", got=type(attributions).__name__)
         if attributions.ndim < 2:
             raise ShapeError("attributions need features", expected="(B, *F)", got=tuple(attributions.shape))
         if attributions.dtype in (torch.float16, torch.bfloat16):

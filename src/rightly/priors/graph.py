@@ -45,7 +45,7 @@ def edge_list(adjacency: Tensor) -> tuple[Tensor, Tensor]:
     index, values = sparse.indices(), sparse.values()
     if not bool(values.isfinite().all()) or bool((values < 0).any()):
         raise ArgumentError("an adjacency holds strengths", expected="finite weights >= 0", got="others")
-    mirror = torch.sparse_coo_tensor(index.flip(0), values, sparse.shape).coalesce()
+    mirror = sparse.t().coalesce()
     if not torch.equal(mirror.indices(), index) or not torch.allclose(mirror.values(), values):
         raise ArgumentError(
             "the adjacency is not symmetric", expected="W_ij = W_ji", got="others", mend="(W + W.T) / 2"

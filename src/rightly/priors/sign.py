@@ -72,12 +72,8 @@ class Sign(Prior):
         """The signs as (1 or classes, *F)."""
         features = attributions.shape[1:]
         own = self.signs.shape[1:] if self.per_class else self.signs.shape
-        try:
-            fits = torch.broadcast_shapes(own, features) == features
-        except RuntimeError:
-            fits = False
-        if not fits:
+        missing = len(features) - len(own)
+        if missing < 0 or any(o not in (1, f) for o, f in zip(own, features[missing:], strict=True)):
             raise ShapeError("the signs do not fit the features", expected=tuple(features), got=tuple(own))
         classes = len(self.signs) if self.per_class else 1
-        missing = len(features) - len(own)
         return self.signs.to(attributions).reshape(classes, *(1,) * missing, *own)

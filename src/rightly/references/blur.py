@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rightly.core.errors import ArgumentError, ShapeError
+from rightly.core.checks import check_count, check_number
+from rightly.core.errors import ShapeError
 from rightly.core.registry import register
 from rightly.core.types import Draw, View
 
@@ -28,8 +29,8 @@ class Blur:
     dims: int = 2
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0 or self.dims < 1:
-            raise ArgumentError("a blur needs a width", expected="sigma > 0, dims >= 1", got=(self.sigma, self.dims))
+        check_number("sigma", self.sigma, positive=True)
+        check_count("dims", self.dims)
 
     def draw(self, view: View, n_samples: int, generator: torch.Generator) -> Draw:
         """See ``Reference.draw``; nothing is random here."""

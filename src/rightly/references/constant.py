@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rightly.core.batch import same_kind
-from rightly.core.errors import ShapeError
+from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.registry import register
 from rightly.core.types import Draw, View
 
@@ -26,12 +25,20 @@ class Constant:
 
     value: float | Tensor = 0.0
 
+    def __post_init__(self) -> None:
+        try:
+            torch.as_tensor(self.value)
+        except (TypeError, ValueError, RuntimeError):
+            raise ArgumentError(
+                "a reference is made of numbers", expected="a number or a tensor", got=repr(self.value)
+            ) from None
+
     def draw(self, view: View, n_samples: int, generator: torch.Generator) -> Draw:
         """See ``Reference.draw``; nothing is random here."""
         like = view.coordinates
         shape = like.shape[1:]
         try:
-            value = same_kind(torch.as_tensor(self.value), like.detach()).to(like.dtype).expand(shape)
+            value = torch.as_tensor(self.value, dtype=like.dtype, device=like.device).expand(shape)
         except RuntimeError:
             got = tuple(torch.as_tensor(self.value).shape)
             raise ShapeError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rightly.core.errors import ArgumentError
+from rightly.core.checks import check_number
 from rightly.core.registry import register
 from rightly.core.types import Draw, View
 
@@ -25,8 +25,7 @@ class Noise:
     sigma: float
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise ArgumentError("noise needs a spread", expected="sigma > 0", got=self.sigma)
+        check_number("sigma", self.sigma, positive=True)
 
     def draw(self, view: View, n_samples: int, generator: torch.Generator) -> Draw:
         """See ``Reference.draw``."""

@@ -32,6 +32,12 @@ class Sample:
 
     def __init__(self, data: Any, *, replacement: bool = False) -> None:
         self.data, self.replacement = data, replacement
+        if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+            raise ArgumentError(
+                "references cannot be drawn from this",
+                expected="tensors, or a dataset with a length and items",
+                got=type(data).__name__,
+            )
         self._n = rows(data) if _in_memory(data) else len(data)
         if self._n == 0:
             raise ArgumentError("there is nothing to draw from", expected="at least one example", got=0)
@@ -44,11 +50,12 @@ class Sample:
 
     def draw(self, view: View, n_samples: int, generator: torch.Generator) -> Draw:
         """See ``Reference.draw``."""
+        floating = next((part for part in tensors(view.inputs) if part.is_floating_point()), view.coordinates)
         index = _indices(len(view.coordinates), n_samples, self._n, self.replacement, generator)
 
         def gather(rows: Tensor, samples: Tensor) -> Tensor:
             drawn = self._read(index[rows.cpu(), samples.cpu()])
-            drawn = convert(drawn, lambda part: part.to(view.coordinates.device))
+            drawn = convert(drawn, lambda part: part.to(floating if part.is_floating_point() else floating.device))
             coordinates = view.encode(drawn).to(view.coordinates.dtype)
             if coordinates.shape[1:] != view.coordinates.shape[1:]:
                 raise ShapeError(
@@ -64,7 +71,7 @@ class Sample:
         if _in_memory(self.data):
             return take(self.data, index)  # type: ignore[no-any-return]
         items = [self.data[int(i)] for i in index]
-        return torch.stack([item[0] if isinstance(item, tuple | list) else item for item in items])
+        return torch.stack([torch.as_tensor(item[0] if isinstance(item, tuple | list) else item) for item in items])
 
 
 @register(
@@ -104,9 +111,9 @@ class Where(Sample):
             )
         keep = torch.ones(rows(data), dtype=torch.bool, device=tensors(data)[0].device)
         if labels is not None:
-            keep = keep & (labels.to(keep.device) == label)
+            keep = keep & (_one_each("labels", labels, len(keep)).to(keep.device) == label)
         if predicate is not None:
-            keep = keep & predicate(data).to(keep.device)
+            keep = keep & _one_each("predicate", predicate(data), len(keep)).to(keep.device)
         if not bool(keep.any()):
             raise ArgumentError(
                 "no example belongs to the subgroup",
@@ -114,6 +121,14 @@ class Where(Sample):
                 got=f"0 of {len(keep)}" + ("" if label is None else f" with label {label}"),
             )
         super().__init__(take(data, keep.nonzero()[:, 0]), replacement=replacement)
+
+
+def _one_each(name: str, values: Any, n: int) -> Tensor:
+    """``values``, checked to be a tensor (n,)."""
+    if isinstance(values, Tensor) and values.shape == (n,):
+        return values
+    got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    raise ShapeError(f"{name} must give one value an example", expected=f"a tensor ({n},)", got=got)
 
 
 def _in_memory(data: Any) -> bool:

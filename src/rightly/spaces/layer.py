@@ -90,7 +90,9 @@ def _output_of(layer: nn.Module, model: Model, inputs: Inputs) -> Tensor:
         return caught[0]
     finally:
         handle.remove()
-    raise ArgumentError("this layer does not run in the model's forward pass", got=type(layer).__name__)
+    raise ArgumentError(
+        "this layer does not run in the model's forward pass", expected="a layer in use", got=type(layer).__name__
+    )
 
 
 def _with_output(layer: nn.Module, points: Tensor, forward: Callable[[], Tensor]) -> Tensor:

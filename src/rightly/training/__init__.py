@@ -1,7 +1,7 @@
 """Train any model with an objective: deterministic, resumable, with progress."""
 
 from rightly.training.fit import fit
-from rightly.training.run import Run
-from rightly.training.selection import Candidate, WeightChoice, choose_weight
+from rightly.training.loop import DivergedError
+from rightly.training.run import Candidate, Run, WeightChoice
 
-__all__ = ["Candidate", "Run", "WeightChoice", "choose_weight", "fit"]
+__all__ = ["Candidate", "DivergedError", "Run", "WeightChoice", "fit"]

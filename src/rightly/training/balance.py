@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
-
-import torch
+from dataclasses import replace
 
 from rightly.core import seeding
 from rightly.objectives import Objective
 from rightly.training.batches import Batches
-from rightly.training.loop import Loop, Precision
+from rightly.training.loop import Loop
+from rightly.training.settings import Settings
 
 _BATCHES = 10
 
-BALANCED = "as large as the task loss, measured when training without the prior has halved that"
 
-
-def balanced_weights(
-    objective: Objective,
-    batches: Batches,
-    make_optimizer: Callable[[Objective], torch.optim.Optimizer],
-    *,
-    epochs: int,
-    seed: int,
-    precision: Precision = "float32",
-) -> dict[str, float]:
+def balanced_weights(objective: Objective, batches: Batches, settings: Settings) -> dict[str, float]:
     """The weight of every term that makes it as large as the task loss (Ross 2018, appendix 2.A).
 
     Measured not at the initial weights, where today's initialisations make all input gradients nearly zero (the
@@ -36,20 +25,21 @@ def balanced_weights(
     Args:
         objective: in its initial state; it is not changed.
         batches: of the training data.
-        make_optimizer: for the copy.
-        epochs: of the training to come.
-        seed: of the training to come.
-        precision: as in ``rt.fit``.
+        settings: of the training to come.
+
+    Returns:
+        By term; NaN where the penalty was zero.
     """
     probe = copy.deepcopy(objective)
     probe.weights = dict.fromkeys(probe.weights, 0.0)
-    loop = Loop(probe, [make_optimizer(probe)], None, "joint", precision, None)
+    loop = Loop(probe, replace(settings, schedule="joint", prior_optimizer=None, scheduler=None))
     first = None
-    for epoch in range(max(1, epochs // 4)):
-        with seeding.guarded(seed, "balance", epoch):
+    for epoch in range(max(1, settings.epochs // 4)):
+        with seeding.guarded(settings.seed, "balance", epoch):
             task = loop.epoch(batches, epoch)["task"]
         first = task if first is None else first
         if task <= first / 2:
             break
     probe.eval()
-    return probe.ratios(itertools.islice(batches.epoch(0), _BATCHES))
+    with seeding.guarded(settings.seed, "balance"):
+        return probe.ratios(itertools.islice(batches.epoch(0), _BATCHES))

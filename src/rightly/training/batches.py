@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from rightly.core import seeding
 from rightly.core.annotation import Annotation
@@ -34,54 +34,55 @@ class Batches:
     def __init__(
         self, data: Data, *, batch_size: int, shuffle: bool, seed: int, device: torch.device | str | None = None
     ) -> None:
-        if batch_size < 1:
-            raise ArgumentError("batch_size counts examples", expected="at least 1", got=batch_size)
         self.batch_size, self.shuffle, self.seed, self.device = batch_size, shuffle, seed, device
         self.memory: Batch | None = None
-        self.source: Any = data
+        self.dataset: Any = None
+        self.source: Iterable[Any] = ()
         if isinstance(data, tuple):
             self.memory = _checked(unpack(data))
-        elif isinstance(data, Dataset) and hasattr(data, "__len__"):
-            self.source = None
+        elif isinstance(data, Dataset) and not isinstance(data, IterableDataset) and hasattr(data, "__len__"):
             self.dataset = data
-        elif not isinstance(data, Iterable):
-            raise ArgumentError(
-                "this is not data to train on",
-                expected="(inputs, labels), a dataset, a DataLoader, or an iterable of batches",
-                got=type(data).__name__,
-            )
-        elif iter(data) is data:
+        elif isinstance(data, Iterator):
             raise ArgumentError(
                 "an iterator can be read only once, training reads it every epoch",
                 expected="a list, a DataLoader, or an object whose __iter__ starts anew",
                 got=type(data).__name__,
             )
-
-    def __len__(self) -> int:
-        if self.memory is not None:
-            return -(-rows(self.memory[0]) // self.batch_size)
-        if self.source is None:
-            return -(-len(self.dataset) // self.batch_size)
-        return len(self.source) if hasattr(self.source, "__len__") else 0
+        elif isinstance(data, Iterable):
+            self.source = data
+        else:
+            raise ArgumentError(
+                "this is not data to train on",
+                expected="(inputs, labels), a dataset, a DataLoader, or an iterable of batches",
+                got=type(data).__name__,
+            )
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch."""
         draws = seeding.generator(self.seed, "order", epoch)
         if self.memory is not None:
-            yield from (self._move(batch) for batch in self._from_memory(self.memory, draws))
+            inputs, labels, annotation = self.memory
+            for index in self._order(rows(inputs), draws):
+                part = take(inputs, index), labels[index.to(labels.device)], annotation and annotation.take(index)
+                yield self._move(part)
             return
         source = self.source
-        if source is None:
-            source = DataLoader(self.dataset, self.batch_size, shuffle=self.shuffle, generator=draws)
+        if self.dataset is not None:
+            order = [index.tolist() for index in self._order(len(self.dataset), draws)]
+            source = DataLoader(self.dataset, batch_sampler=order, generator=draws)
         for batch in source:
             yield self._move(_checked(unpack(batch)))
 
-    def _from_memory(self, data: Batch, draws: torch.Generator) -> Iterator[Batch]:
-        inputs, labels, annotation = data
-        n = rows(inputs)
+    def _order(self, n: int, draws: torch.Generator) -> list[Tensor]:
+        """The row numbers of every batch. A last batch of one joins the one before it.
+
+        Batch norm cannot train on a single example, and it would have no other to be compared with.
+        """
         order = torch.randperm(n, generator=draws) if self.shuffle else torch.arange(n)
-        for index in torch.split(order, self.batch_size):
-            yield take(inputs, index), labels[index.to(labels.device)], annotation and annotation.take(index)
+        parts = list(order.split(self.batch_size))
+        if len(parts) > 1 and len(parts[-1]) == 1 and self.batch_size > 1:
+            parts[-2:] = [torch.cat(parts[-2:])]
+        return parts
 
     def _move(self, batch: Batch) -> Batch:
         if self.device is None:
@@ -114,8 +115,8 @@ def unpack(batch: Any) -> Batch:
 def _checked(batch: Batch) -> Batch:
     inputs, labels, annotation = batch
     n = rows(inputs)
-    if len(labels) != n:
-        raise ShapeError("labels do not fit the inputs", expected=f"{n} labels", got=len(labels))
+    if labels.shape[:1] != (n,):
+        raise ShapeError("labels do not fit the inputs", expected=f"({n}, ...)", got=tuple(labels.shape))
     if annotation is not None and len(annotation) not in (0, 1, n):
         raise ShapeError("annotations do not fit the inputs", expected=f"{n} rows (or 1)", got=len(annotation))
     return batch

@@ -5,7 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rightly.training.selection import Candidate, WeightChoice
+
+@dataclass(frozen=True)
+class Candidate:
+    """One weight that was tried: its mean validation loss, with the standard error of that mean."""
+
+    weight: float
+    mean: float
+    error: float
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class WeightChoice:
+    """How a weight was chosen."""
+
+    weight: float
+    reason: str
+    candidates: tuple[Candidate, ...]
 
 
 @dataclass
@@ -15,10 +32,12 @@ class Run:
     Attributes:
         history: one dict an epoch: ``epoch``, ``task``, ``terms`` (weighted penalties by name), ``validation`` (the
             monitored number, None without validation data), means over the epoch's examples.
-        best_epoch: the epoch whose weights the model has now; the last one without validation.
+        best_epoch: the best validated epoch, whose weights the model has now (unless ``restore_best=False``); the
+            last one without validation.
+        best_value: the monitored number of that epoch; None without validation.
         stopped: ``"epochs"`` or ``"patience"``.
         weights: of the terms, as used.
-        choices: how weights given as ``"auto"`` were chosen, by term.
+        choices: how weights given as ``"balance"`` or ``"auto"`` were settled, by term.
         seconds: spent training, over all sessions of a resumed run.
     """
 
@@ -29,6 +48,10 @@ class Run:
     weights: dict[str, float] = field(default_factory=dict)
     choices: dict[str, WeightChoice] = field(default_factory=dict)
     seconds: float = 0.0
+
+    def improved(self, value: float | None) -> bool:
+        """Whether ``value`` is the best so far; always without validation."""
+        return value is None or self.best_value is None or value < self.best_value
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Take over what ``dataclasses.asdict`` made of another run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from typing import get_args
 
 from rightly.core import registry
@@ -40,8 +41,14 @@ def description(name: str) -> str:
 
 def _described(entry: registry.Entry) -> str:
     traits = ", ".join(sorted(entry.traits)) or "none"
-    head = f"{entry.family} {entry.name}\n\n{entry.cls.__name__}{inspect.signature(entry.cls)}"
+    head = f"{entry.family} {entry.name}\n\n{_signature(entry)}"
     return f"{head}\n\n{inspect.getdoc(entry.cls)}\n\ntraits: {traits}\nsource: {CITATIONS[entry.citation]}"
+
+
+def _signature(entry: registry.Entry) -> str:
+    """The constructor as a person would write it: annotations without the quotes of postponed evaluation."""
+    signature = inspect.signature(entry.cls).replace(return_annotation=inspect.Signature.empty)
+    return entry.cls.__name__ + re.sub(r""": (['"])(.*?)\1(?= =|,|\))""", r": \2", str(signature))
 
 
 def reference_page() -> str:
@@ -51,8 +58,7 @@ def reference_page() -> str:
         blocks.append(f"## {family.capitalize()}s")
         for entry in registry.family(family).values():
             traits = ", ".join(sorted(entry.traits)) or "none declared"
-            signature = f"{entry.cls.__name__}{inspect.signature(entry.cls)}"
-            text = f"```text\n{signature}\n\n{inspect.getdoc(entry.cls)}\n```"
+            text = f"```text\n{_signature(entry)}\n\n{inspect.getdoc(entry.cls)}\n```"
             blocks.append(f"### `{entry.name}`\n\n{text}\n\nTraits: {traits}. Source: {CITATIONS[entry.citation]}")
     return "\n\n".join(blocks) + "\n"
 

@@ -1,0 +1,1 @@
+"""Charts: pure functions from numbers to one SVG string each; they know nothing of records."""

@@ -1,0 +1,338 @@
+"""What a record and its figures must look like, as a table of checks. See docs/reference/report.md for the words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from rightly.core.errors import DataError
+from rightly.report.checks import (
+    Check,
+    anything,
+    both,
+    either,
+    fields,
+    flag,
+    integer,
+    mapping,
+    nullable,
+    number,
+    one_of,
+    problem,
+    sequence,
+    text,
+)
+from rightly.report.cleaning import cleaned
+
+#: more problems than this in the figures are counted, not listed: one broken array can hold a million
+_MOST_LISTED = 50
+
+#: resizing an image in single precision may leave its range by so much
+_ROUNDING = 1e-3
+
+_NUMBER = number()
+_LABEL = either("text or a number", text, number(), flag)
+
+
+def _bounds(value: Any, path: str) -> Iterator[str]:
+    """Both ends of an interval or none, and in order."""
+    low, high = value.get("low"), value.get("high")
+    if (low is None) != (high is None):
+        yield problem(path, "low and high both given or both null", {"low": low, "high": high})
+    elif low is not None and low > high:
+        yield f"{path}: expected low at most high, got low {low!r} and high {high!r}"
+
+
+_ENDS: dict[str, Check] = {"low": nullable(_NUMBER), "high": nullable(_NUMBER)}
+_INTERVAL = both(fields({"mean": _NUMBER, **_ENDS}, {"values": sequence(_NUMBER)}), _bounds)
+_METRIC = both(fields({"mean": _NUMBER, **_ENDS, "values": sequence(_NUMBER)}), _bounds)
+
+
+def _distinct_features(value: Any, path: str) -> Iterator[str]:
+    names = [entry["feature"] for entry in value]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"{path}: expected each feature once, got {name!r} {names.count(name)} times"
+
+
+_IMPORTANCE = both(sequence(both(fields({"feature": text, "mean": number(0)}, _ENDS), _bounds)), _distinct_features)
+
+
+def _equal_lengths(*keys: str) -> Check:
+    """The lists under ``keys`` (those that are there) have one length."""
+
+    def check(value: Any, path: str) -> Iterator[str]:
+        lengths = {key: len(value[key]) for key in keys if value.get(key) is not None}
+        if len(set(lengths.values())) > 1:
+            yield f"{path}: expected lists of one length, got " + ", ".join(
+                f"{key} of {length}" for key, length in lengths.items()
+            )
+
+    return check
+
+
+def _terms_fit(value: Any, path: str) -> Iterator[str]:
+    for name, term in value.get("terms", {}).items():
+        if len(term) != len(value["epoch"]):
+            yield problem(f"{path}.terms.{name}", f"a list of {len(value['epoch'])}, one per epoch", term)
+
+
+_TRACE = sequence(nullable(_NUMBER))
+_HISTORY = both(
+    fields(
+        {"epoch": sequence(_NUMBER)},
+        {
+            "task": _TRACE,
+            "validation": _TRACE,
+            "terms": mapping(_TRACE),
+            "best_epoch": nullable(integer()),
+        },
+    ),
+    both(_equal_lengths("epoch", "task", "validation"), _terms_fit),
+)
+
+
+def _one_chosen(value: Any, path: str) -> Iterator[str]:
+    chosen = sum(bool(entry.get("chosen")) for entry in value)
+    if chosen > 1:
+        yield f"{path}: expected at most one chosen candidate, got {chosen}"
+
+
+_CANDIDATE = fields({"weight": number(0), "mean": _NUMBER}, {"error": nullable(number(0)), "chosen": nullable(flag)})
+_WEIGHT_CHOICE = fields(
+    {},
+    {
+        "rule": one_of("auto", "balance", "given"),
+        "reason": text,
+        "measure": text,
+        "candidates": both(sequence(_CANDIDATE), _one_chosen),
+    },
+)
+
+_RUN = fields(
+    {
+        "seeds": sequence(integer(), least=1),
+        "weight": nullable(_NUMBER),
+        "metrics": fields({"test": mapping(_METRIC)}, others=mapping(_METRIC)),
+        "explanations": fields(
+            {}, {"importance": _IMPORTANCE, "lorenz": sequence(_NUMBER, length=101)}, others=_INTERVAL
+        ),
+        "seconds": number(0),
+    },
+    {
+        "title": text,
+        "prior": nullable(
+            fields(
+                {},
+                dict.fromkeys(("name", "description", "attribution", "reference", "citation"), nullable(text)),
+            )
+        ),
+        "weight_choice": nullable(_WEIGHT_CHOICE),
+        "history": sequence(_HISTORY),
+    },
+)
+
+
+def _one_value_per_seed(value: Any, path: str) -> Iterator[str]:
+    for split, metrics in value["metrics"].items():
+        for name, metric in metrics.items():
+            if len(metric["values"]) != len(value["seeds"]):
+                expected = f"a list of {len(value['seeds'])}, one per seed"
+                yield problem(f"{path}.metrics.{split}.{name}.values", expected, metric["values"])
+
+
+_COLUMN = fields(
+    {"name": text},
+    {
+        "kind": nullable(text),
+        "missing": nullable(number(0)),
+        "levels": nullable(either("a whole number or a list of levels", integer(0), sequence(nullable(_LABEL)))),
+    },
+)
+_DATA = fields(
+    {},
+    {
+        "name": text,
+        "source": nullable(text),
+        "kind": one_of("table", "images", "custom"),
+        "rows": nullable(integer(0)),
+        "features": nullable(integer(0)),
+        "label": nullable(text),
+        "task": one_of("classification", "regression"),
+        "classes": nullable(sequence(_LABEL)),
+        "class_counts": nullable(mapping(integer(0))),
+        "split": mapping(nullable(integer(0))),
+        "columns": nullable(sequence(_COLUMN)),
+        "notes": nullable(sequence(text)),
+        "licence": nullable(text),
+    },
+)
+_COMPARISON = both(
+    fields(
+        {"difference": _NUMBER, **_ENDS, "p": nullable(number(0, 1))},
+        {
+            "test": nullable(text),
+            "n": nullable(integer(0)),
+            "higher_is_better": nullable(flag),
+            "run": text,
+            "against": text,
+        },
+    ),
+    _bounds,
+)
+
+
+def _known_runs(value: Any, path: str) -> Iterator[str]:
+    expected = "one of the runs (" + ", ".join(value["runs"]) + ")"
+    for metric, entry in value["comparison"].items():
+        for key in ("run", "against"):
+            if key in entry and entry[key] not in value["runs"]:
+                yield problem(f"comparison.{metric}.{key}", expected, entry[key])
+
+
+_RECORD = both(
+    fields(
+        {
+            "schema": one_of(1),
+            "command": text,
+            "data": _DATA,
+            "runs": mapping(both(_RUN, _one_value_per_seed), least=1),
+            "comparison": mapping(_COMPARISON),
+        },
+        {
+            "title": text,
+            "question": text,
+            "created": text,
+            "intervals": text,
+            "rerun": text,
+            "seconds": number(0),
+            "versions": mapping(text),
+            "conclusion": sequence(text),
+            "notes": sequence(text),
+        },
+    ),
+    _known_runs,
+)
+
+
+def _array(channels: bool = False, low: float | None = None, high: float | None = None) -> Check:
+    """A nested list (H, W), or (H, W, 3) where ``channels``, of finite numbers."""
+    shape = "(height, width)" + (" or (height, width, 3)" if channels else "")
+    span = f" from {low:g} to {high:g}" if low is not None and high is not None else ""
+
+    def check(value: Any, path: str) -> Iterator[str]:
+        try:
+            array = np.asarray(value, dtype=float)
+        except (TypeError, ValueError):
+            yield problem(path, f"nested lists {shape} of numbers", value)
+            return
+        flat = array.ndim == 2 or (channels and array.ndim == 3 and array.shape[2] == 3)
+        if not flat or array.size == 0:
+            yield f"{path}: expected nested lists {shape}, got shape {array.shape}"
+        elif not np.isfinite(array).all():
+            yield f"{path}: expected finite numbers, got {int((~np.isfinite(array)).sum())} that are not"
+        elif low is not None and high is not None and (array.min() < low - _ROUNDING or array.max() > high + _ROUNDING):
+            yield f"{path}: expected numbers{span}, got {array.min():g} to {array.max():g}"
+
+    return check
+
+
+def _one_size(value: Any, path: str) -> Iterator[str]:
+    size = np.shape(value["image"])[:2]
+    arrays = {"annotation": value.get("annotation")}
+    arrays |= {f"runs.{name}.map": run["map"] for name, run in value["runs"].items()}
+    for key, array in arrays.items():
+        if array is not None and np.shape(array) != size:
+            yield f"{path}.{key}: expected the image's size {size}, got {np.shape(array)}"
+
+
+_MAP = both(
+    fields(
+        {
+            "image": _array(channels=True, low=0, high=1),
+            "runs": mapping(fields({"map": _array()}, {"prediction": nullable(_LABEL), "correct": nullable(flag)})),
+        },
+        {
+            "title": nullable(text),
+            "label": nullable(_LABEL),
+            "annotation": nullable(_array(low=0, high=1)),
+        },
+    ),
+    _one_size,
+)
+_SERIES = both(
+    fields(
+        {"name": text, "x": sequence(_NUMBER), "y": _TRACE},
+        {"low": nullable(_TRACE), "high": nullable(_TRACE), "paper": nullable(flag)},
+    ),
+    _equal_lengths("x", "y", "low", "high"),
+)
+_SWARM = both(
+    fields({"feature": text, "values": sequence(nullable(number(0, 1))), "attributions": sequence(_NUMBER)}),
+    _equal_lengths("values", "attributions"),
+)
+_CELL = nullable(_LABEL)
+
+
+def _rows_fit(value: Any, path: str) -> Iterator[str]:
+    width = len(value["columns"])
+    for index, row in enumerate(value["rows"]):
+        if len(row) != width:
+            yield problem(f"{path}.rows[{index}]", f"a list of {width}, one per column", row)
+
+
+_FIGURES = fields(
+    {},
+    {
+        "beeswarm": mapping(sequence(_SWARM)),
+        "maps": sequence(_MAP),
+        "curves": sequence(
+            fields(
+                {"title": text, "series": sequence(_SERIES)},
+                {"x_label": nullable(text), "y_label": nullable(text)},
+            )
+        ),
+        "tables": sequence(
+            both(fields({"title": text, "columns": sequence(text), "rows": sequence(sequence(_CELL))}), _rows_fit)
+        ),
+    },
+    others=anything,
+)
+
+
+def record_problems(record: Any) -> list[str]:
+    """List everything that is wrong with a record, one line each; empty when it can be used."""
+    return list(_RECORD(cleaned(record), ""))
+
+
+def figure_problems(figures: Any) -> list[str]:
+    """List everything that is wrong with the figures, one line each; empty when they can be used."""
+    return list(_FIGURES(cleaned(figures), "figures"))
+
+
+def _raise(what: str, problems: list[str], most: int | None = None) -> None:
+    if not problems:
+        return
+    lines = problems[:most]
+    if len(lines) < len(problems):
+        lines = [*lines, f"... and {len(problems) - len(lines)} more"]
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    raise DataError(
+        "\n".join([f"{what}: {count}", *(f"  - {line}" for line in lines)]),
+        mend="see docs/reference/report.md for what a record holds",
+    )
+
+
+def validate_record(record: Any) -> None:
+    """Check a record (schema 1).
+
+    Raises:
+        DataError: naming every problem with its path in the record, what was expected and what was got.
+    """
+    _raise("the record cannot be used", record_problems(record))
+
+
+def validate_figures(figures: Any) -> None:
+    """Check the figures that go with a record; raises ``DataError`` as ``validate_record`` does."""
+    _raise("the figures cannot be used", figure_problems(figures), _MOST_LISTED)

@@ -1,0 +1,220 @@
+"""Slow, obvious versions of every method and prior: one example, one sample, one feature at a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Single:
+    """One example: its coordinates (with their graph), and the explained number as a function of coordinates."""
+
+    coordinates: Tensor
+    value: Callable[[Tensor], Tensor]
+
+    def gradient(self, point: Tensor) -> Tensor:
+        point = point if point.requires_grad else point.detach().requires_grad_()
+        (found,) = torch.autograd.grad(self.value(point), point, create_graph=True)
+        return found
+
+
+def singles(model: nn.Sequential, inputs: Tensor, labels: Tensor, split: int = 0) -> list[Single]:
+    """Every example on its own, seen from the input (``split=0``) or from the output of layer ``split - 1``.
+
+    The model must be in eval mode.
+    """
+    head, tail = model[:split], model[split:]
+
+    def value_of(label: int) -> Callable[[Tensor], Tensor]:
+        return lambda point: tail(point[None])[0, label]
+
+    return [
+        Single(head(x[None])[0] if split else x, value_of(int(label))) for x, label in zip(inputs, labels, strict=True)
+    ]
+
+
+def gradient(example: Single) -> Tensor:
+    return example.gradient(example.coordinates)
+
+
+def input_x_gradient(example: Single) -> Tensor:
+    return example.coordinates * example.gradient(example.coordinates)
+
+
+def integrated_gradients(example: Single, baseline: Tensor, n_steps: int) -> Tensor:
+    nodes, weights = np.polynomial.legendre.leggauss(n_steps)
+    x, total = example.coordinates, torch.zeros_like(example.coordinates)
+    for node, weight in zip(nodes, weights, strict=True):
+        alpha = (node + 1) / 2
+        total = total + weight / 2 * (x - baseline) * example.gradient(baseline + alpha * (x - baseline))
+    return total
+
+
+def expected_gradients(example: Single, references: Sequence[Tensor], alphas: Sequence[float]) -> Tensor:
+    x, total = example.coordinates, torch.zeros_like(example.coordinates)
+    for reference, alpha in zip(references, alphas, strict=True):
+        total = total + (x - reference) * example.gradient(reference + float(alpha) * (x - reference))
+    return total / len(references)
+
+
+def smooth_grad(example: Single, noise: Sequence[Tensor], sigma: float) -> Tensor:
+    x, total = example.coordinates, torch.zeros_like(example.coordinates)
+    for standard in noise:
+        total = total + example.gradient(x + sigma * (x.max() - x.min()) * standard)
+    return total / len(noise)
+
+
+def occlusion(example: Single, reference: Tensor, window: Sequence[int] | None, stride: Sequence[int] | None) -> Tensor:
+    x = example.coordinates
+    lost, covered = torch.zeros_like(x), torch.zeros_like(x)
+    for places in _windows(tuple(x.shape), window, stride):
+        without = x.clone()
+        for place in places:
+            without[place] = reference[place]
+        loss = example.value(x) - example.value(without)
+        for place in places:
+            lost = lost + torch.zeros_like(x).index_put(tuple(torch.tensor([i]) for i in place), loss[None])
+            covered[place] += 1
+    return lost / covered
+
+
+def _windows(
+    shape: tuple[int, ...], window: Sequence[int] | None, stride: Sequence[int] | None
+) -> list[list[tuple[int, ...]]]:
+    """The places that each window covers; the last one along a dimension is pushed back inside."""
+    if window is None:
+        return [[place] for place in itertools.product(*map(range, shape))]
+    assert stride is not None
+    leading = shape[: len(shape) - len(window)]
+    corners = []
+    for size, wide, step in zip(shape[len(leading) :], window, stride, strict=True):
+        starts, start = [], 0
+        while start + wide < size:
+            starts.append(start)
+            start += step
+        corners.append([*starts, size - wide])
+    found = []
+    for corner in itertools.product(*corners):
+        spans = [range(a, a + w) for a, w in zip(corner, window, strict=True)]
+        found.append(list(itertools.product(*map(range, leading), *spans)))
+    return found
+
+
+def grad_cam(example: Single, size: tuple[int, int]) -> Tensor:
+    maps, slopes = example.coordinates, example.gradient(example.coordinates)
+    heat = torch.zeros(maps.shape[1:], dtype=maps.dtype)
+    for channel in range(len(maps)):
+        heat = heat + slopes[channel].sum() / slopes[channel].numel() * maps[channel]
+    return bilinear(torch.relu(heat), size)[None]
+
+
+def bilinear(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """Enlargement pixel by pixel, centres aligned, edge values repeated."""
+    height, width = picture.shape
+    rows = []
+    for i in range(size[0]):
+        row = []
+        y = min(max((i + 0.5) * height / size[0] - 0.5, 0.0), height - 1.0)
+        for j in range(size[1]):
+            x = min(max((j + 0.5) * width / size[1] - 0.5, 0.0), width - 1.0)
+            top, left = int(y), int(x)
+            below, right = min(top + 1, height - 1), min(left + 1, width - 1)
+            upper = picture[top, left] * (1 - x + left) + picture[top, right] * (x - left)
+            lower = picture[below, left] * (1 - x + left) + picture[below, right] * (x - left)
+            row.append(upper * (1 - y + top) + lower * (y - top))
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+# --- priors, one example at a time: phi (*F) -> a number ---
+
+
+def l1(phi: Tensor) -> float:
+    return sum(abs(float(value)) for value in phi.flatten())
+
+
+def l2(phi: Tensor) -> float:
+    return sum(float(value) ** 2 for value in phi.flatten())
+
+
+def irrelevant(phi: Tensor, marked: Tensor) -> float:
+    return sum(float(p) ** 2 for p, m in zip(phi.flatten(), marked.flatten(), strict=True) if m)
+
+
+def match_targets(phi: Tensor, targets: Tensor) -> float:
+    pairs = zip(phi.flatten(), targets.flatten(), strict=True)
+    return sum((float(p) - float(t)) ** 2 for p, t in pairs if not math.isnan(t))
+
+
+def energy(phi: Tensor, relevant: Tensor, positive: bool) -> float:
+    sizes = [max(float(p), 0.0) if positive else abs(float(p)) for p in phi.flatten()]
+    outside = sum(s for s, r in zip(sizes, relevant.flatten(), strict=True) if not r)
+    return outside / sum(sizes)
+
+
+def sign(phi: Tensor, signs: Tensor) -> float:
+    wrong = 0.0
+    for p, s in zip(phi.flatten().tolist(), signs.flatten().tolist(), strict=True):
+        if (s > 0 and p < 0) or (s < 0 and p > 0):
+            wrong += abs(p)
+    return wrong
+
+
+def total_variation(phi: Tensor, dims: int, standardize: bool, floor: float | None) -> float:
+    picture = phi.reshape(-1, *phi.shape[phi.ndim - dims :]).sum(0)
+    places = list(itertools.product(*map(range, picture.shape)))
+    values = {place: float(picture[place]) for place in places}
+    if standardize:
+        mean = sum(values.values()) / len(values)
+        spread = math.sqrt(sum((v - mean) ** 2 for v in values.values()) / len(values))
+        divisor = max(spread, floor if floor is not None else 1 / math.sqrt(len(values)))
+        values = {place: (v - mean) / divisor for place, v in values.items()}
+    total = 0.0
+    for place in places:
+        for dim in range(dims):
+            neighbour = (*place[:dim], place[dim] + 1, *place[dim + 1 :])
+            if neighbour in values:
+                total += abs(values[neighbour] - values[place])
+    return total
+
+
+def gini(importances: Sequence[float]) -> float:
+    """The definition, over all pairs."""
+    p, total = len(importances), sum(importances)
+    if total == 0:
+        return 0.0
+    return sum(abs(a - b) for a in importances for b in importances) / (2 * p * total)
+
+
+def sparsity(batch: Tensor) -> float:
+    """Batch level: (B, *F) -> a number."""
+    return 1 - gini(_mean_absolute(batch))
+
+
+def graph_smoothness(batch: Tensor, adjacency: Tensor, normalized: bool = False) -> float:
+    """Batch level: v' L v with the explicit Laplacian."""
+    v = torch.tensor(_mean_absolute(batch), dtype=torch.float64)
+    return float(v @ laplacian(adjacency.double(), normalized) @ v)
+
+
+def laplacian(adjacency: Tensor, normalized: bool) -> Tensor:
+    """D - W without loops at nodes, or D^-1/2 (D - W) D^-1/2 with zero rows for nodes without edges."""
+    links = adjacency - torch.diag(adjacency.diagonal())
+    degrees = links.sum(1)
+    plain = torch.diag(degrees) - links
+    if not normalized:
+        return plain
+    scale = torch.tensor([1 / math.sqrt(d) if d > 0 else 0.0 for d in degrees.tolist()], dtype=adjacency.dtype)
+    return scale[:, None] * plain * scale[None]
+
+
+def _mean_absolute(batch: Tensor) -> list[float]:
+    flat = batch.flatten(1).abs()
+    return [sum(float(row[i]) for row in flat) / len(flat) for i in range(flat.shape[1])]
