@@ -94,6 +94,7 @@ def full_record(features: list[str] | None = None, names: tuple[str, ...] = ("pl
         "title": "Mortality",
         "question": "Can fewer features do?",
         "created": "2026-03-05T14:05:12+00:00",
+        "attribution": "They are expected gradients of the predicted class.",
         "intervals": "Numbers are means over seeds with 95% t intervals.",
         "versions": {"rightly": "0.1.0", "torch": "2.9"},
         "rerun": "rightly fit table.csv --label died",

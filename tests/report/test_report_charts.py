@@ -14,6 +14,7 @@ from PIL import Image
 from report.wellformed import reaches, svg_problems
 from rightly.report import png
 from rightly.report.charts import lettering, svg
+from rightly.report.charts.axes import Key
 from rightly.report.charts.bars import Bars, bars
 from rightly.report.charts.beeswarm import MOST_DOTS, Swarm, beeswarm, reach, thinned
 from rightly.report.charts.intervals import Row, intervals
@@ -28,17 +29,31 @@ NUMBERS = st.lists(NUMBER, min_size=1, max_size=12)
 
 
 def inside(chart: str) -> bool:
-    """Whether all marks lie inside the picture."""
+    """Whether all marks and texts lie inside the picture (a hair for rounding)."""
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', chart)
     assert size is not None
     left, right, top, bottom = reaches(chart)
-    return left >= 0 and right <= float(size[1]) and top >= 0 and bottom <= float(size[2])
+    return left >= -0.1 and right <= float(size[1]) + 0.1 and top >= 0 and bottom <= float(size[2])
 
 
 def test_the_check_of_frames_finds_a_mark_outside() -> None:
     good = svg.document(10, 10, "t", "d", svg.line(0, 0, 10, 10, "#000"))
     assert inside(good)
     assert not inside(good.replace('x2="10"', 'x2="11"'))
+    assert not inside(svg.document(10, 10, "t", "d", svg.line(0, 0, 1, 1, "#000") + svg.text(8, 5, "long")))
+
+
+@given(text=st.text(st.characters(exclude_categories=("C",)), max_size=90))
+def test_any_name_stays_inside_every_chart(text: str) -> None:
+    rows = [Row(text, "#000", "circle", 0.5, 0.4, 0.6, [0.5], text)]
+    line = Line([0.0, 1.0], [1.0, 2.0], "#000")
+    swarms = [Swarm(text, [0.5], [1.0])]
+    keys = [Key(text, "#000"), Key(text, "#000")]
+    assert inside(intervals(text, text, rows))
+    assert inside(bars(text, text, [text], [Bars(text, "#000", "circle", {text: (0.5, 0.4, 0.6)})]))
+    assert inside(lines(Frame(text, text, text, text, keys), [line]))
+    assert inside(beeswarm(text, text, swarms, 1.0))
+    assert inside(weights(text, text, [Candidate(1.0, 0.5, 0.1, True)], text, "#000"))
 
 
 @given(values=NUMBERS)
@@ -126,6 +141,7 @@ def test_ticks_are_written_with_the_decimals_they_need(low: float, high: float, 
 
 def test_ticks_of_a_log_axis() -> None:
     assert tick_labels(log_ticks(5e-5, 20, 4), log=True) == ["0.0001", "0.01", "1"]
+    assert tick_labels([1e-5, 1.0, 1e6], log=True) == ["10⁻⁵", "1", "10⁶"]
     assert log_ticks(2, 3) == [2, 3]
     assert logarithmic([], 0, 1).ticks() != []
     assert logarithmic([5.0], 0, 100)(5.0) == pytest.approx(50)

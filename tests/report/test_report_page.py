@@ -14,7 +14,7 @@ from report.wellformed import problems, svg_problems
 from rightly.core.errors import DataError
 from rightly.report import render
 
-OPTIONAL = ["title", "question", "created", "intervals", "versions", "rerun", "seconds", "notes"]
+OPTIONAL = ["title", "question", "created", "intervals", "attribution", "versions", "rerun", "seconds", "notes"]
 OPTIONAL_OF_RUN = ["title", "prior", "weight_choice", "history"]
 SECTIONS = ["data", "models", "results", "reliance", "maps", "training", "weight", "more", "notes", "again", "glossary"]
 

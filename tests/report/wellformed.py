@@ -6,6 +6,8 @@ import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+from rightly.report.charts.lettering import width_of
+
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
 #: SVG elements that may stand alone, ``<path/>``; in HTML proper that syntax means nothing
@@ -92,10 +94,14 @@ def svg_problems(picture: str) -> list[str]:
 
 
 def reaches(picture: str) -> tuple[float, float, float, float]:
-    """The least and greatest x and y of the lines, circles, rectangles and paths of an SVG, to see them inside."""
+    """The least and greatest x and y of the lines, circles, paths and texts of an SVG, to see them inside."""
     xs: list[float] = []
     ys: list[float] = []
     for node in ElementTree.fromstring(picture).iter():
+        if node.tag.endswith("}text"):
+            x, wide = float(node.attrib["x"]), width_of(node.text or "", float(node.attrib["font-size"]))
+            left = x - wide * {"start": 0, "middle": 0.5, "end": 1}[node.get("text-anchor", "start")]
+            xs += [left, left + wide]
         for name, value in node.attrib.items():
             if name in {"x1", "x2", "cx"}:
                 xs.append(float(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -22,11 +23,13 @@ class Metric:
     Attributes:
         name: in records.
         higher_is_better: its direction.
+        bounds: the values it can take, which an interval is cut to.
         measure: (labels (N,), predictions) -> number; predictions are probabilities (N, C), or values (N,).
     """
 
     name: str
     higher_is_better: bool
+    bounds: tuple[float, float]
     measure: Callable[[Array, Array], float]
 
 
@@ -54,14 +57,16 @@ def _balanced_accuracy(labels: Array, probabilities: Array) -> float:
     return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
 
+_SHARE, _POSITIVE = (0.0, 1.0), (0.0, math.inf)
+
 METRICS = {
-    "auc": Metric("auc", True, _auc),
-    "accuracy": Metric("accuracy", True, lambda y, p: float((p.argmax(1) == y).mean())),
-    "balanced_accuracy": Metric("balanced_accuracy", True, _balanced_accuracy),
-    "log_loss": Metric("log_loss", False, _log_loss),
-    "r2": Metric("r2", True, lambda y, p: float(require("sklearn.metrics").r2_score(y, p))),
-    "rmse": Metric("rmse", False, lambda y, p: float(np.sqrt(np.mean((y - p) ** 2)))),
-    "mae": Metric("mae", False, lambda y, p: float(np.abs(y - p).mean())),
+    "auc": Metric("auc", True, _SHARE, _auc),
+    "accuracy": Metric("accuracy", True, _SHARE, lambda y, p: float((p.argmax(1) == y).mean())),
+    "balanced_accuracy": Metric("balanced_accuracy", True, _SHARE, _balanced_accuracy),
+    "log_loss": Metric("log_loss", False, _POSITIVE, _log_loss),
+    "r2": Metric("r2", True, (-math.inf, 1.0), lambda y, p: float(require("sklearn.metrics").r2_score(y, p))),
+    "rmse": Metric("rmse", False, _POSITIVE, lambda y, p: float(np.sqrt(np.mean((y - p) ** 2)))),
+    "mae": Metric("mae", False, _POSITIVE, lambda y, p: float(np.abs(y - p).mean())),
 }
 
 

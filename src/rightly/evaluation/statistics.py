@@ -53,13 +53,14 @@ class Comparison:
         return {**asdict(self), "test": "paired t-test"}
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """Mean and 95 % confidence interval of repeats."""
+def interval(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
+    """Mean and 95 % confidence interval of repeats, cut to the values that the measure can take."""
     if len(values) == 0 or not np.isfinite(values).all():
         raise ArgumentError("no interval can be given", expected="finite numbers, at least one", got=list(values)[:5])
     mean = float(np.mean(values))
     half = _half_width(values)
-    return Interval(mean, mean - half, mean + half, tuple(float(v) for v in values))
+    low, high = max(mean - half, bounds[0]), min(mean + half, bounds[1])
+    return Interval(mean, low, high, tuple(float(v) for v in values))
 
 
 def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:

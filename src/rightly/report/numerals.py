@@ -12,6 +12,11 @@ ABSENT = "\u2013"
 _RAISED = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 
 
+def raised(exponent: int) -> str:
+    """Write an exponent with raised digits."""
+    return str(exponent).translate(_RAISED)
+
+
 def decimals(*values: float | None) -> int:
     """How many decimals show the largest of ``values`` well: three for 0.84, one for 250, two digits below 0.01."""
     largest = max((abs(value) for value in values if value is not None), default=0.0)
@@ -34,7 +39,7 @@ def number(value: float | None, places: int | None = None, *, signed: bool = Fal
         places = decimals(value)
     if value and (abs(value) >= 1e7 or abs(value) < 1e-6):
         digits, exponent = f"{abs(value):.1e}".split("e")
-        written = f"{digits}\u00d710{str(int(exponent)).translate(_RAISED)}"
+        written = f"{digits}\u00d710{raised(int(exponent))}"
     else:
         written = f"{abs(value):,.{places}f}"
     zero = not any(digit in written for digit in "123456789")  # -0.0004 in three decimals has no sign

@@ -24,13 +24,11 @@ class Run:
 
 
 def title_of(name: str, run: Record | None = None) -> str:
-    """The human name of a run."""
-    if run and run.get("title"):
-        return str(run["title"])
+    """The human name of a run, with a capital first letter."""
     prior = (run or {}).get("prior") or {}
-    if name == "plain":
-        return "Plain (no prior)"
-    return str(prior.get("name") or name).replace("_", " ").replace("-", " ").capitalize()
+    made = "Plain (no prior)" if name == "plain" else str(prior.get("name") or name).replace("_", " ").replace("-", " ")
+    title = str((run or {}).get("title") or made)
+    return title[:1].upper() + title[1:]
 
 
 def runs_of(record: Record) -> list[Run]:

@@ -205,6 +205,7 @@ _RECORD = both(
             "question": text,
             "created": text,
             "intervals": text,
+            "attribution": text,
             "rerun": text,
             "seconds": number(0),
             "versions": mapping(text),

@@ -10,6 +10,8 @@ from typing import get_args
 from rightly.core import registry
 from rightly.core.citations import CITATIONS
 from rightly.core.errors import ArgumentError
+from rightly.workflows import reproduce
+from rightly.workflows.choices import CHOICES
 
 FAMILIES: tuple[registry.Family, ...] = get_args(registry.Family)
 
@@ -17,26 +19,47 @@ FAMILIES: tuple[registry.Family, ...] = get_args(registry.Family)
 def listing(family: str | None = None) -> str:
     """All components, or those of a family, a line each."""
     if family is not None and family.rstrip("s") not in FAMILIES:
-        raise ArgumentError("unknown family", expected=", ".join(FAMILIES), got=family)
+        raise ArgumentError("unknown family", expected=", ".join(FAMILIES), got=family, mend="rightly list shows all")
     chosen = FAMILIES if family is None else tuple(f for f in FAMILIES if f == family.rstrip("s"))
     blocks = []
     for name in chosen:
         entries = registry.family(name).values()
         blocks.append("\n".join([f"{name}s", *(f"  {entry.name:22} {entry.summary}" for entry in entries)]))
+    if family is None:
+        lines = [f"  {name:22} {choice.description}" for name, choice in CHOICES.items()]
+        blocks.append("\n".join(["for rightly fit --prior", *lines]))
     return "\n\n".join(blocks)
 
 
 def description(name: str) -> str:
-    """One component in full."""
+    """A component, a prior of ``rightly fit`` or a reproduction in full."""
     every = {(f, key): entry for f in FAMILIES for key, entry in registry.family(f).items()}
     wanted = registry.snake_case(name).replace("-", "_")
-    found = [entry for (_, key), entry in every.items() if key == wanted]
+    found = [_described(entry) for (_, key), entry in every.items() if key == wanted]
+    if name in CHOICES:
+        found.insert(0, _offered(name))
+    published = reproduce.names()
+    if name in published:
+        found.append(f"reproduction {name}\n\n{published[name]}\n\nrightly reproduce {name}")
     if not found:
-        near = difflib.get_close_matches(wanted, [key for _, key in every], n=3)
+        near = difflib.get_close_matches(name, [*CHOICES, *published, *(key for _, key in every)], n=3)
         raise ArgumentError(
-            f"there is no component {name!r}", expected=", ".join(near) or "a name that rightly list shows", got=name
+            f"there is no component {name!r}",
+            expected=", ".join(near) or "a name that rightly list shows",
+            got=name,
+            mend="rightly list shows all",
         )
-    return "\n\n".join(_described(entry) for entry in found)
+    return "\n\n".join(found)
+
+
+def _offered(name: str) -> str:
+    choice = CHOICES[name]
+    data = " and ".join(kind for kind, fits in (("tables", choice.tables), ("images", choice.images)) if fits)
+    needs = f"what is {choice.needs} has to be marked" if choice.needs else "nothing has to be marked"
+    return (
+        f"rightly fit --prior {name}\n\n{choice.title.capitalize()}: {choice.description}.\n\nfor {data}; {needs}\n"
+        f"weight: {choice.weight} by default\nsource: {CITATIONS[choice.citation]}"
+    )
 
 
 def _described(entry: registry.Entry) -> str:

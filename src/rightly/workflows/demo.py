@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rightly.data import nhefs_mortality
+from rightly.workflows.about import about_table
 from rightly.workflows.case import Settings
-from rightly.workflows.commands import about_table
 from rightly.workflows.job import Job, run_job
 from rightly.workflows.pictures import decoy_case
 from rightly.workflows.tables import table_case

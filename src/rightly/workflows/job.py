@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ import torch
 from safetensors.torch import save_file
 
 from rightly import report
-from rightly.core.errors import ArgumentError, CheckpointError, DataError
+from rightly.core.errors import ArgumentError, CheckpointError, DataError, RightlyError
 from rightly.core.progress import bar
 from rightly.workflows.case import Case
 from rightly.workflows.summary import figures_of, record_of
-from rightly.workflows.trial import run_trial
+from rightly.workflows.trial import TRIAL_KEYS, prove, run_trial
 
 
 @dataclass(frozen=True)
@@ -47,77 +48,108 @@ def run_job(job: Job, out: Path, *, resume: bool, progress: bool) -> dict[str, A
     """Run every trial, write ``record.json``, ``figures.json``, ``report.html`` and the model; returns the record.
 
     Each finished trial is a file of its own, so a killed job goes on where it was; the trial that was running goes
-    on from its last epoch.
+    on from its last epoch. What cannot be trained is found before the folder is made.
     """
-    _prepare(out, job.identity, resume)
-    before = torch.get_num_threads()
-    torch.set_num_threads(job.threads)
-    start = time.monotonic()
-    trials: list[dict[str, Any]] = []
-    try:
+    _check_folder(out, job.identity, resume)
+    first = job.make_case(job.seeds[0])
+    prove(first)
+    with _folder(out, job.identity), _threads(job.threads):
+        start = time.monotonic()
+        trials: list[dict[str, Any]] = []
         with bar(str(job.about.get("title", "fit")), enabled=progress) as shown:
             for position, seed in enumerate(job.seeds):
-                case = job.make_case(seed)
+                case = job.make_case(seed) if position else first
                 for number in range(len(case.arms)):
                     trials.append(_trial(job, case, number, seed, out, resume))
                     if shown:
                         shown(position * len(case.arms) + number + 1, len(job.seeds) * len(case.arms))
+        record = record_of(first, trials, job.about, job.compared, time.monotonic() - start)
+        figures = figures_of(trials)
+        report.write_record(out, record, figures)
+        report.write_report(out, record, figures)
+    return record
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)
-    record = record_of(case, trials, job.about, job.compared, time.monotonic() - start)
-    figures = figures_of(trials)
-    report.write_record(out, record, figures)
-    report.write_report(out, record, figures)
-    return record
 
 
 def _trial(job: Job, case: Case, number: int, seed: int, out: Path, resume: bool) -> dict[str, Any]:
     arm = case.arms[number]
     done = out / "trials" / f"{arm.name}-{seed}.json"
-    if done.exists():
-        return _read_json(done)
     working = out / "trials" / f"{arm.name}-{seed}"
-    model, results = run_trial(case, arm, seed, working, resume=resume)
-    if seed == job.seeds[0] and arm.name in job.compared:
-        target = out if arm.name == job.compared[1] else out / "plain"
-        save_model(
-            target,
-            model,
-            {"architecture": case.architecture, "task": case.task, "classes": list(case.classes)}
-            | case.attached
-            | {"features": list(case.features)},
-        )
-    write_json(done, results)
+    if done.exists():
+        results = _read_trial(done, arm.name, seed)
+    else:
+        model, results = run_trial(case, arm, seed, working, resume=resume)
+        if seed == job.seeds[0] and arm.name in job.compared:
+            target = out if arm.name == job.compared[1] else out / "plain"
+            save_model(
+                target,
+                model,
+                {"architecture": case.architecture, "task": case.task, "classes": list(case.classes)}
+                | case.attached
+                | {"features": list(case.features)},
+            )
+        write_json(done, results)
     shutil.rmtree(working, ignore_errors=True)
     return results
 
 
-def _prepare(out: Path, identity: dict[str, Any], resume: bool) -> None:
-    """The run folder: new, or the same run's."""
-    config = out / "config.toml"
-    text = to_toml(identity)
+def _check_folder(out: Path, identity: dict[str, Any], resume: bool) -> None:
+    """The run folder has to be new or empty or, when resuming, the same run's. Writes nothing."""
     if out.exists() and not out.is_dir():
         raise DataError("the run folder cannot be made", expected="a folder", got=f"a file: {out}")
-    if out.is_dir() and any(out.iterdir()):
-        if not resume:
-            raise ArgumentError(
-                "the run folder is not empty",
-                expected="a new folder",
-                got=str(out),
-                mend="choose another --out, or go on with --resume",
-            )
-        if not config.exists() or config.read_text(encoding="utf-8") != text:
-            raise CheckpointError(
-                "the folder holds another run",
-                expected=text.strip(),
-                got=config.read_text(encoding="utf-8").strip() if config.exists() else "no config.toml",
-                mend="resume with the same arguments, or choose another --out",
-            )
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not resume:
+        raise ArgumentError(
+            "the run folder is not empty",
+            expected="a new folder",
+            got=str(out),
+            mend="choose another --out, or go on with --resume",
+        )
+    config = out / "config.toml"
+    if not config.exists():
+        raise CheckpointError(
+            "the folder holds no run", expected=f"{config}", got="other files", mend="choose another --out"
+        )
+    wanted, found = to_toml(identity).splitlines(), config.read_text("utf-8", errors="replace").splitlines()
+    if wanted != found:
+        raise CheckpointError(
+            "the folder holds another run",
+            expected="; ".join(line for line in found if line not in wanted) or "nothing more",
+            got="; ".join(line for line in wanted if line not in found) or "nothing more",
+            mend="resume with the same arguments and data, or choose another --out",
+        )
+
+
+@contextmanager
+def _folder(out: Path, identity: dict[str, Any]) -> Iterator[None]:
+    """The run folder with its ``config.toml``; a run that cannot be trained leaves nothing of a new one behind."""
+    made = not out.exists()
+    fresh = made or not any(out.iterdir())
     try:
         (out / "trials").mkdir(parents=True, exist_ok=True)
+        _write_text(out / "config.toml", to_toml(identity))
     except OSError as error:
         raise DataError("the run folder cannot be made", got=str(error), mend="choose another --out") from None
-    _write_text(config, text)
+    try:
+        yield
+    except RightlyError:
+        if fresh and not any(path.suffix == ".json" for path in (out / "trials").iterdir()):
+            for path in [out] if made else list(out.iterdir()):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+        raise
 
 
 def save_model(folder: Path, model: torch.nn.Module, facts: dict[str, Any]) -> None:
@@ -140,15 +172,23 @@ def _write_text(path: Path, text: str) -> None:
     os.replace(aside, path)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_trial(path: Path, arm: str, seed: int) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path.name} cannot be read", got=str(error), mend="delete it and resume") from error
+        if (found["arm"], found["seed"]) != (arm, seed) or not found.keys() >= TRIAL_KEYS:
+            raise ValueError("it holds something else")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"the finished trial {path} cannot be read",
+            expected="what rightly wrote",
+            got=str(error) or type(error).__name__,
+            mend="delete it and resume",
+        ) from error
     return found
 
 
 def to_toml(values: dict[str, Any]) -> str:
     """A flat table as TOML: text, numbers, booleans and lists of them; ``None`` is left out."""
-    # JSON's text, numbers, booleans and lists are written the same way in TOML
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value is not None)
+    # JSON's text, numbers, booleans and lists are written the same way in TOML, if text is not escaped to ASCII
+    pairs = ((key, json.dumps(value, ensure_ascii=False)) for key, value in values.items() if value is not None)
+    return "".join(f"{key} = {text}\n" for key, text in pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from rightly.core.annotation import Annotation
+from rightly.core.batch import rows
 from rightly.core.errors import AnnotationError
 from rightly.data import DecoyPart, Images, decoy_digits, split_indices
 from rightly.objectives.term import Weight
@@ -89,9 +91,9 @@ def _case(
     if min(shape[1:]) < _SMALL:
         architecture = {"kind": "mlp", "n_in": int(np.prod(shape)), "hidden": [50, 30], "n_out": len(classes)}
     else:
-        # square is all that the papers' network knows
-        size = min(shape[1:])
+        size = [int(side) for side in shape[1:]]
         architecture = {"kind": "cnn", "channels": shape[0], "size": size, "n_out": len(classes), "width": 128}
+        settings = replace(settings, batch_size=_batch_size(settings.batch_size, rows(arms[0].train[0])))
     return Case(
         arms=arms,
         make_model=partial(networks.build, architecture, seed),
@@ -102,6 +104,14 @@ def _case(
         classes=classes,
         attached={"shape": list(shape)},
     )
+
+
+def _batch_size(wanted: int, examples: int) -> int:
+    """The next size that leaves no batch of a single example, whose statistics batch norm could not take."""
+    size = max(2, wanted)
+    while examples % size == 1:
+        size += 1
+    return size
 
 
 def _part(images: Images, rows: np.ndarray) -> Part:

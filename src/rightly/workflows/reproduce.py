@@ -19,26 +19,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-import rightly
 from rightly.core.errors import ArgumentError, CheckpointError, RightlyError
 from rightly.core.progress import bar
-from rightly.evaluation import interval
+from rightly.evaluation import Comparison, interval
 from rightly.report import read_record, write_record, write_report
 
 Size = Literal["smoke", "reduced", "full"]
 Row = dict[str, Any]
 
 #: a source checkout's recipes; an installed copy has none
-EXPERIMENTS = Path(rightly.__file__).resolve().parents[2] / "experiments"
+EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A published statement beside ours; ``holds`` is None where this size cannot judge it."""
+    """A published statement beside ours; ``holds`` is None where this run neither shows nor refutes it."""
 
     claim: str
     paper: str
@@ -47,8 +47,8 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """``holds``, ``does not hold`` or ``not judged``."""
-        return {True: "holds", False: "does not hold", None: "not judged"}[self.holds]
+        """``holds``, ``does not hold`` or ``not shown``."""
+        return {True: "holds", False: "does not hold", None: "not shown"}[self.holds]
 
 
 @dataclass(frozen=True)
@@ -270,6 +270,11 @@ def run_entry(
     return {**entry, **further}
 
 
+def shown(found: Comparison) -> bool | None:
+    """Whether the second is larger (True) or smaller (False) than the first, or neither is shown: p of 0.05 or more."""
+    return found.difference > 0 if found.p is not None and found.p < 0.05 else None
+
+
 def over(rows: Sequence[Row], key: str) -> Row:
     """Mean and 95 % interval of a result over trials, with its values."""
     return interval([row[key] for row in rows]).as_dict()
@@ -350,9 +355,7 @@ def _record(outcome: Outcome, command: str) -> tuple[Row, Row]:
         "data": outcome.data,
         "runs": outcome.runs,
         "comparison": outcome.comparison,
-        "conclusion": [
-            f"{c['claim']}: the paper {c['paper']}, ours {c['ours']}. {c['verdict'].capitalize()}." for c in claims
-        ],
+        "conclusion": _conclusion(outcome),
         "notes": [outcome.reduction, *outcome.notes],
         "reduction": outcome.reduction,
         "claims": claims,
@@ -365,9 +368,16 @@ def _record(outcome: Outcome, command: str) -> tuple[Row, Row]:
     return record, {**outcome.figures, "tables": [table, *outcome.figures.get("tables", [])]}
 
 
+def _conclusion(outcome: Outcome) -> list[str]:
+    """How many claims hold, then each."""
+    held = sum(claim.holds is True for claim in outcome.claims)
+    told = [f"{c.verdict.capitalize()}. {c.claim}: {c.paper} in the paper, {c.ours} here." for c in outcome.claims]
+    return [f"{held} of {len(outcome.claims)} published claims hold here. {outcome.reduction}", *told]
+
+
 def _versions() -> dict[str, str]:
     return {
-        "rightly": rightly.__version__,
+        "rightly": version("rightly"),
         "torch": str(sys.modules["torch"].__version__),
         "python": platform.python_version(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import platform
 import statistics
 from collections.abc import Sequence
@@ -15,6 +16,11 @@ import torch
 from rightly.evaluation import METRICS, compare, interval
 from rightly.workflows.case import Case
 from rightly.workflows.conclusion import conclusion_of
+
+#: features in a beeswarm
+_TOP = 10
+
+_BOUNDS = {"gini": (0.0, 1.0), "inside": (0.0, 1.0), "completeness_gap": (0.0, math.inf)}
 
 Trials = Sequence[dict[str, Any]]
 
@@ -41,7 +47,8 @@ def record_of(
         "data": data,
         "runs": runs,
         "comparison": _comparison(runs, compared),
-        "explained_by": "expected gradients of the prediction, against the training data",
+        "attribution": "expected gradients of the prediction, against the training data",
+        "intervals": "95 % confidence intervals of the mean over seeds (Student's t); each seed has its own split",
         "seconds": seconds,
     }
     return record | {"conclusion": conclusion_of(record, compared)}
@@ -51,7 +58,8 @@ def _run(trials: Trials) -> dict[str, Any]:
     weights = [trial["weight"] for trial in trials if trial["weight"] is not None]
     first = trials[0]
     explanations: dict[str, Any] = {
-        name: interval([trial["explanations"][name] for trial in trials]).as_dict() for name in first["explanations"]
+        name: interval([trial["explanations"][name] for trial in trials], _BOUNDS[name]).as_dict()
+        for name in first["explanations"]
     }
     if first["importance"]:
         explanations["importance"] = _importances(trials)
@@ -62,7 +70,8 @@ def _run(trials: Trials) -> dict[str, Any]:
         "weight_choice": first["weight_choice"],
         "metrics": {
             "test": {
-                name: interval([trial["metrics"][name] for trial in trials]).as_dict() for name in first["metrics"]
+                name: interval([trial["metrics"][name] for trial in trials], METRICS[name].bounds).as_dict()
+                for name in first["metrics"]
             }
         },
         "explanations": explanations,
@@ -79,8 +88,8 @@ def _importances(trials: Trials) -> list[dict[str, Any]]:
         shares.append({name: value / total for name, value in trial["importance"].items()})
     found = []
     for name in shares[0]:
-        one = interval([share[name] for share in shares])
-        found.append({"feature": name, "mean": one.mean, "low": max(one.low, 0.0), "high": one.high})
+        one = interval([share[name] for share in shares], (0.0, 1.0))
+        found.append({"feature": name, "mean": one.mean, "low": one.low, "high": one.high})
     return found
 
 
@@ -103,11 +112,23 @@ def figures_of(trials: Trials) -> dict[str, Any]:
     mine = {trial["arm"]: trial["figures"] for trial in trials if trial["seed"] == seed}
     figures: dict[str, Any] = {}
     if all("beeswarm" in found for found in mine.values()):
-        figures["beeswarm"] = {name: found["beeswarm"] for name, found in mine.items()}
+        figures["beeswarm"] = _same_features({name: found["beeswarm"] for name, found in mine.items()})
     if all("maps" in found for found in mine.values()):
         maps = zip(*(found["maps"] for found in mine.values()), strict=True)
         figures["maps"] = [_joined(pictures, list(mine)) for pictures in maps]
     return figures
+
+
+def _same_features(swarms: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """The features that move any of the runs most, the same ones in every run."""
+    size: dict[str, float] = {}
+    for entries in swarms.values():
+        for entry in entries:
+            mean = float(np.abs(entry["attributions"]).mean())
+            size[entry["feature"]] = max(mean, size.get(entry["feature"], 0.0))
+    top = sorted(size, key=lambda name: -size[name])[:_TOP]
+    by_name = {name: {entry["feature"]: entry for entry in entries} for name, entries in swarms.items()}
+    return {name: [found[feature] for feature in top] for name, found in by_name.items()}
 
 
 def _joined(pictures: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,22 @@ from torch import Tensor, nn
 from rightly.attributions import attribute
 from rightly.core import seeding
 from rightly.core.annotation import Annotation
-from rightly.core.batch import call, outputs_of, rows, take, tensors
+from rightly.core.batch import Inputs, call, outputs_of, rows, take, tensors
 from rightly.core.types import AttributionResult
 from rightly.evaluation import global_importance, lorenz, metrics_for, score, share_inside
 from rightly.objectives import Objective
 from rightly.references import Sample
+from rightly.spaces import Input
 from rightly.training import Run, fit
-from rightly.workflows.case import Arm, Case, predictions
+from rightly.workflows.case import Arm, Case, Task, predictions
 
-#: pictures in a report, examples in a beeswarm, features in it
-_MAPS, _BEES, _TOP = 6, 150, 10
+#: pictures in a report, examples in a beeswarm
+_MAPS, _BEES = 6, 150
+#: examples that go through a model at once, and those that prove that a term trains
+_PIECE, _FEW = 256, 8
+
+#: what the results of a trial hold at least
+TRIAL_KEYS = {"seed", "arm", "metrics", "history", "explanations", "importance", "lorenz", "split", "figures"}
 
 
 def run_trial(case: Case, arm: Arm, seed: int, folder: Path, *, resume: bool) -> tuple[nn.Module, dict[str, Any]]:
@@ -50,9 +57,7 @@ def run_trial(case: Case, arm: Arm, seed: int, folder: Path, *, resume: bool) ->
     seconds = time.monotonic() - start
     model = objective.model.eval()
     inputs, labels, _ = arm.test
-    with torch.no_grad():
-        found = predictions(outputs_of(call(model, inputs)), case.task)
-    truth, found = _unscaled(case, labels.numpy(), found)
+    truth, found = _unscaled(case, labels.flatten().cpu().numpy(), _predicted(model, inputs, case.task))
     chosen = _chosen(case, arm, seed)
     explained = _explain(case, arm, model, chosen, seed)
     results: dict[str, Any] = {
@@ -70,6 +75,28 @@ def run_trial(case: Case, arm: Arm, seed: int, folder: Path, *, resume: bool) ->
     return model, results
 
 
+def prove(case: Case) -> None:
+    """Every term of every arm reaches the parameters; raises before anything is trained or written."""
+    for arm in case.arms:
+        if not arm.terms:
+            continue
+        objective = Objective(case.make_model(), case.loss, arm.terms)
+        inputs, labels, annotation = arm.train
+        few = torch.arange(min(_FEW, rows(inputs)))
+        batch = take(inputs, few), labels[few], annotation and annotation.take(few)
+        with seeding.guarded():
+            objective(*batch, part="task")
+        for term in arm.terms:
+            objective.penalty(term, *batch, seeding.generator("prove"))
+
+
+@torch.no_grad()
+def _predicted(model: nn.Module, inputs: Inputs, task: Task) -> np.ndarray:
+    """In pieces: a whole test part of pictures need not fit into memory at once."""
+    pieces = torch.arange(rows(inputs)).split(_PIECE)
+    return np.concatenate([predictions(outputs_of(call(model, take(inputs, piece))), task) for piece in pieces])
+
+
 def _unscaled(case: Case, truth: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A regression is judged in the label's own units."""
     mean, sd = case.attached.get("label_scale", (0.0, 1.0))
@@ -84,8 +111,8 @@ def _chosen(case: Case, arm: Arm, seed: int) -> Tensor:
 
 
 def _explain(case: Case, arm: Arm, model: nn.Module, chosen: Tensor, seed: int) -> AttributionResult:
-    """Expected gradients against the training rows: of the prediction, or of the single output."""
-    return attribute(
+    """Expected gradients against the training rows: of the prediction, or of the single output in its own unit."""
+    found = attribute(
         model,
         take(arm.test[0], chosen),
         "expected_gradients",
@@ -95,6 +122,9 @@ def _explain(case: Case, arm: Arm, model: nn.Module, chosen: Tensor, seed: int) 
         seed=seed,
         space=case.space,
     )
+    _, unit = case.attached.get("label_scale", (0.0, 1.0))
+    gap = found.completeness_gap
+    return replace(found, attributions=found.attributions * unit, completeness_gap=None if gap is None else gap * unit)
 
 
 def _measures(case: Case, arm: Arm, chosen: Tensor, explained: AttributionResult) -> dict[str, Any]:
@@ -133,7 +163,7 @@ def _weight_choice(run: Run, arm: Arm) -> dict[str, Any] | None:
 def _figures(case: Case, arm: Arm, chosen: Tensor, explained: AttributionResult, found: np.ndarray) -> dict[str, Any]:
     if case.features and case.shades is not None and case.groups is not None:
         return {"beeswarm": _beeswarm(case, case.groups, case.shades[chosen.numpy()], explained.attributions)}
-    if tensors(arm.test[0])[0].ndim == 4 and case.task == "classification":
+    if tensors(arm.test[0])[0].ndim == 4 and case.task == "classification" and isinstance(case.space, Input):
         return {"maps": _maps(case, arm, chosen, explained.attributions, found)}
     return {}
 
@@ -141,20 +171,20 @@ def _figures(case: Case, arm: Arm, chosen: Tensor, explained: AttributionResult,
 def _beeswarm(case: Case, groups: np.ndarray, shades: np.ndarray, attributions: Tensor) -> list[dict[str, Any]]:
     flat = attributions[:_BEES]
     summed = flat.new_zeros(len(flat), len(case.features)).index_add(1, torch.as_tensor(groups), flat).numpy()
-    top = np.argsort(-np.abs(summed).mean(0))[:_TOP]
     return [
         {
-            "feature": case.features[i],
+            "feature": name,
             "values": [None if np.isnan(v) else float(v) for v in shades[: len(summed), i]],
             "attributions": [float(v) for v in summed[:, i]],
         }
-        for i in top
+        for i, name in enumerate(case.features)
     ]
 
 
 def _maps(case: Case, arm: Arm, chosen: Tensor, attributions: Tensor, found: np.ndarray) -> list[dict[str, Any]]:
     """The first explained image of each of the first classes, so that the pictures differ; the same for every arm."""
     inputs, labels, annotation = arm.test
+    labels = labels.flatten()
     explained = labels[chosen]
     firsts = [int((explained == label).nonzero()[0]) for label in explained.unique()[:_MAPS]]
     return [
@@ -179,9 +209,19 @@ def _picture(
     return {
         "title": f"test image {row}",
         "label": case.classes[int(labels[row])],
-        "image": (image[0] if len(image) == 1 else image.permute(1, 2, 0)).tolist(),
+        "image": _shown(image).tolist(),
         "annotation": marked,
         "map": attribution.sum(0).tolist(),
         "prediction": case.classes[predicted],
         "correct": predicted == int(labels[row]),
     }
+
+
+def _shown(image: Tensor) -> Tensor:
+    """(C, H, W) as a report draws it: (H, W) or (H, W, 3), from 0 to 1."""
+    if len(image) not in (1, 3):
+        image = image.mean(0, keepdim=True)
+    low, high = float(image.min()), float(image.max())
+    if low < 0 or high > 1:
+        image = (image - low) / max(high - low, torch.finfo(image.dtype).tiny)
+    return image[0] if len(image) == 1 else image.permute(1, 2, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,28 +10,35 @@ from rightly.report.charts import lettering, svg
 from rightly.report.charts.scales import Scale, tick_labels
 from rightly.report.palette import INK, MUTED, RULE
 
-HEAD = 24.0
 FOOT = 20.0
+_TITLE, _TITLE_PITCH = 12.5, 15.0
 
 
-def heading(title: str, width: float) -> str:
-    """The title of a panel, at its top left."""
-    return svg.text(0, 13, lettering.fitted(title, width, 12.5), size=12.5, bold=True)
+def heading(title: str) -> tuple[str, float]:
+    """The title of a panel, at its top left, in up to three lines; returns it and the height that it takes."""
+    rows = lettering.wrapped(title, svg.PANEL, _TITLE, lines=3)
+    drawn = [svg.text(0, 13 + _TITLE_PITCH * at, row, size=_TITLE, bold=True) for at, row in enumerate(rows)]
+    return "".join(drawn), 24 + _TITLE_PITCH * (len(rows) - 1)
 
 
-def x_axis(scale: Scale, top: float, bottom: float, label: str = "", *, percent: bool = False) -> str:
+def x_axis(
+    scale: Scale, top: float, bottom: float, label: str = "", *, percent: bool = False, whole: bool = False
+) -> str:
     """Vertical grid lines from ``top`` to ``bottom`` with ticks under them, and a label under those.
 
-    A tick whose label would touch the one before it keeps its line and loses its label.
+    A tick whose label would touch the one before it keeps its line and loses its label; ``whole`` leaves only ticks
+    at whole numbers. Labels at the edges are moved into the panel.
     """
     ticks = scale.ticks(max(3, int((scale.stop - scale.start) / 46)))
+    ticks = [tick for tick in ticks if not whole or math.isclose(tick, round(tick), abs_tol=1e-9)]
     parts, taken = [], -1e9
     for tick, written in zip(ticks, tick_labels(ticks, log=scale.log, percent=percent), strict=True):
         x, half = scale(tick), lettering.width_of(written, lettering.SMALL) / 2
         parts.append(svg.line(x, top, x, bottom, RULE))
-        if x - half > taken + 3:
-            parts.append(svg.text(x, bottom + 13, written, size=lettering.SMALL, anchor="middle", fill=MUTED))
-            taken = x + half
+        at = max(min(x, svg.PANEL - half), half)
+        if at - half > taken + 3:
+            parts.append(svg.text(at, bottom + 13, written, size=lettering.SMALL, anchor="middle", fill=MUTED))
+            taken = at + half
     middle = (scale.start + scale.stop) / 2
     if label:
         # centred under the axis, but moved in when that would run off the panel's right edge

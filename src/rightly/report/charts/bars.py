@@ -23,16 +23,17 @@ class Bars:
 
 def bars(title: str, description: str, features: Sequence[str], groups: Sequence[Bars]) -> str:
     """Draw a bar per group for each of ``features``, with whiskers, on one axis in percent."""
-    keys, taken = axes.legend([axes.Key(g.label, g.colour, g.shape) for g in groups], svg.PANEL, axes.HEAD)
+    head, height = axes.heading(title)
+    keys, taken = axes.legend([axes.Key(g.label, g.colour, g.shape) for g in groups], svg.PANEL, height)
     thick = 9.0 if len(groups) < 4 else 6.0
     pitch = max(thick * len(groups) + 10, 22.0)
-    top = axes.HEAD + taken + 2
+    top = height + taken + 2
     bottom = top + pitch * len(features)
     left = axes.gutter(features, most=126)
     values = [v for g in groups for f in features for v in g.shares.get(f, ()) if v is not None]
     scale = linear(values, left, svg.PANEL - 14, include=(0.0,), margin=0.04)
     parts = [
-        axes.heading(title, svg.PANEL),
+        head,
         keys,
         axes.x_axis(scale, top, bottom, "Share of the model's total importance", percent=True),
     ]

@@ -54,10 +54,10 @@ def beeswarm(title: str, description: str, swarms: Sequence[Swarm], span: float)
     """Draw ``swarms`` under each other on one axis from ``-span`` to ``span``; dots beyond are drawn at its ends."""
     left = axes.gutter([swarm.feature for swarm in swarms], most=112)
     scale = linear([-span, span], left, svg.PANEL - 8, margin=0.05)
-    top = axes.HEAD
+    head, top = axes.heading(title)
     bottom = top + _PITCH * len(swarms)
     parts = [
-        axes.heading(title, svg.PANEL),
+        head,
         axes.x_axis(scale, top, bottom, "Attribution: lowers the output \u2190 0 \u2192 raises it"),
         svg.line(scale(0), top, scale(0), bottom, MUTED),
     ]

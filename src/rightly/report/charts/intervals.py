@@ -31,11 +31,12 @@ def intervals(title: str, description: str, rows: Sequence[Row], *, zero: bool =
     left, right = axes.gutter([row.label for row in rows], most=112), svg.PANEL - 6
     everything = [value for row in rows for value in (row.mean, row.low, row.high, *row.values) if value is not None]
     scale = linear(everything, left, right, include=(0.0,) if zero else ())
-    bottom = axes.HEAD + _ROW * len(rows)
-    parts = [axes.heading(title, svg.PANEL), axes.x_axis(scale, axes.HEAD, bottom)]
+    head, top = axes.heading(title)
+    bottom = top + _ROW * len(rows)
+    parts = [head, axes.x_axis(scale, top, bottom)]
     if zero:
-        parts.append(svg.line(scale(0), axes.HEAD, scale(0), bottom, MUTED))
-    parts += [_row(row, scale, left, axes.HEAD + _ROW * index) for index, row in enumerate(rows)]
+        parts.append(svg.line(scale(0), top, scale(0), bottom, MUTED))
+    parts += [_row(row, scale, left, top + _ROW * index) for index, row in enumerate(rows)]
     return svg.document(svg.PANEL, bottom + axes.FOOT, title, description, "".join(parts))
 
 

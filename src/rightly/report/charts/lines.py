@@ -41,7 +41,8 @@ class Line:
 class Frame:
     """The fixed parts of a chart.
 
-    ``square`` is the span of both axes when they run from 0 to a known end; ``log`` is of y, ``log_x`` of x.
+    ``square`` is the span of both axes when they run from 0 to a known end; ``log`` is of y, ``log_x`` of x;
+    ``whole_x`` counts something: its ticks are whole numbers.
     """
 
     title: str
@@ -53,22 +54,24 @@ class Frame:
     square: float | None = None
     log: bool = False
     log_x: bool = False
+    whole_x: bool = False
 
 
 def lines(frame: Frame, drawn: Sequence[Line]) -> str:
     """Draw ``drawn`` in a frame with a legend, both axes and their labels (y's above the axis, upright)."""
-    keys, taken = axes.legend(frame.keys, svg.PANEL, axes.HEAD)
-    top = axes.HEAD + taken + (16 if frame.y_label else 4)
+    head, height = axes.heading(frame.title)
+    keys, taken = axes.legend(frame.keys, svg.PANEL, height)
+    top = height + taken + (16 if frame.y_label else 4)
     bottom = top + frame.height
     y = _y_scale(frame, drawn, bottom, top)
     left = axes.y_gutter(y)
     x = _x_scale(frame, drawn, left, svg.PANEL - 12)
     y_label = lettering.fitted(frame.y_label, svg.PANEL, lettering.SMALL)
     parts = [
-        axes.heading(frame.title, svg.PANEL),
+        head,
         keys,
         svg.text(0, top - 8, y_label, size=lettering.SMALL, fill=MUTED) if y_label else "",
-        axes.x_axis(x, top, bottom, frame.x_label),
+        axes.x_axis(x, top, bottom, frame.x_label, whole=frame.whole_x),
         axes.y_axis(y, left, svg.PANEL - 12),
         *(_band(line, x, y) for line in drawn),
         *(_line(line, x, y) for line in drawn),

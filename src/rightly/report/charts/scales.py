@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rightly.report.numerals import MINUS, number
+from rightly.report.numerals import MINUS, number, raised
 
 #: beyond this the differences between numbers overflow; nobody reads such a chart
 _LARGEST, _SMALLEST = 1e150, 1e-150
@@ -107,4 +107,9 @@ def tick_labels(ticks: list[float], *, log: bool = False, percent: bool = False)
 
 
 def _power(tick: float) -> str:
-    return f"{tick:g}" if 1e-4 <= tick < 1e5 else number(tick)
+    """A tick of a log axis: ``0.01``, ``10\u207b\u2075``."""
+    if 1e-4 <= tick < 1e5:
+        return f"{tick:g}"
+    exponent = math.log10(tick)
+    whole = math.isclose(exponent, round(exponent), abs_tol=1e-9)
+    return f"10{raised(round(exponent))}" if whole else number(tick)

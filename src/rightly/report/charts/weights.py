@@ -25,7 +25,8 @@ class Candidate:
 def weights(title: str, description: str, candidates: Sequence[Candidate], measure: str, colour: str) -> str:
     """Draw the candidates; a weight of 0 has no place on a log axis and stands apart at its left."""
     candidates = sorted(candidates, key=lambda candidate: candidate.weight)
-    top = axes.HEAD + 16
+    head, height = axes.heading(title)
+    top = height + 16
     bottom = top + _HEIGHT
     reach = [c.mean + sign * (c.error or 0.0) for c in candidates for sign in (-1, 1)]
     y = linear(reach, bottom, top, margin=0.2)
@@ -33,7 +34,7 @@ def weights(title: str, description: str, candidates: Sequence[Candidate], measu
     apart = any(candidate.weight == 0 for candidate in candidates)
     x = logarithmic([c.weight for c in candidates], left + (_ZERO_ROOM if apart else 4), svg.PANEL - 12)
     parts = [
-        axes.heading(title, svg.PANEL),
+        head,
         svg.text(0, top - 8, lettering.fitted(measure, svg.PANEL, lettering.SMALL), size=lettering.SMALL, fill=MUTED),
         axes.x_axis(x, top, bottom, "Weight of the prior (log scale)"),
         axes.y_axis(y, left, svg.PANEL - 12),

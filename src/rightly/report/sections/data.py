@@ -33,9 +33,9 @@ def data(record: Record) -> Section | None:
 
 def _facts(about: Record) -> list[tuple[str, str]]:
     task = about.get("task")
-    asked = {"classification": "which class each row belongs to", "regression": "a number for each row"}
     label = about.get("label") or ""
     noun = row_noun(about)
+    asked = {"classification": f"which class each {noun} belongs to", "regression": f"a number for each {noun}"}
     size = [
         count(about["rows"], noun) if about.get("rows") is not None else "",
         count(about["features"], "feature") if about.get("features") is not None else "",

@@ -14,7 +14,7 @@ from rightly.report.numerals import ABSENT, count, interval, listed, percent
 from rightly.report.palette import MUTED
 from rightly.report.runs import Run, runs_of, title_of
 from rightly.report.sections.results import MARKS, comparison_table, interval_panels, meanings
-from rightly.report.words import ordered
+from rightly.report.words import ordered, row_noun
 
 _MOST_BARS, _MOST_SWARMS = 15, 12
 _SPECIAL = {"importance", "lorenz"}
@@ -34,18 +34,16 @@ def reliance(record: Record, figures: Record) -> Section | None:
     ]
     if not blocks:
         return None
-    return Section("reliance", "What each model relies on", [Prose([_lead(runs)]), *blocks])
+    return Section("reliance", "What each model relies on", [Prose([_lead(record)]), *blocks])
 
 
-def _lead(runs: list[Run]) -> str:
+def _lead(record: Record) -> str:
+    noun = row_noun(record["data"])
     lead = (
         "An attribution says how much a feature moved one prediction, and which way. Importance is the size of "
-        "a feature's attributions, averaged over the test rows."
+        f"a feature's attributions, averaged over the test {noun}s."
     )
-    used = sorted(
-        {str(prior["attribution"]) for run in runs if (prior := run.record.get("prior") or {}).get("attribution")}
-    )
-    return f"{lead} Method: {listed(used)}." if used else lead
+    return f"{lead} {record['attribution']}" if record.get("attribution") else lead
 
 
 def _shares(importance: list[dict[str, Any]]) -> Shares:
@@ -137,7 +135,7 @@ def _swarms(record: Record, given: Record, shares: dict[str, Shares]) -> list[Bl
     ]
     most = max(len(swarm.attributions) for entries in chosen.values() for swarm in entries)
     gaps = any(not swarm.attributions for entries in chosen.values() for swarm in entries)
-    note = _swarm_note(most, len(panels)) + (" An empty row was not recorded for that model." if gaps else "")
+    note = _swarm_note(most, len(panels)) + (" A feature without dots was not recorded for that model." if gaps else "")
     return [Figure("How the value of a feature moves the prediction.", panels, note)]
 
 
@@ -199,7 +197,9 @@ def _measures(record: Record, runs: list[Run]) -> list[Block]:
     if not names:
         return []
     return [
-        comparison_table("Measures of the explanations, on the test rows.", record, entries, names),
+        comparison_table(
+            f"Measures of the explanations, on the test {row_noun(record['data'])}s.", record, entries, names
+        ),
         meanings(names, record["data"]),
         Figure("The same measures as a chart.", interval_panels(runs, entries, names), MARKS),
     ]

@@ -26,7 +26,7 @@ def results(record: Record) -> Section | None:
         return None
     blocks: list[Block] = [
         Prose([_lead(record)]),
-        comparison_table("Results on the test rows.", record, entries, names),
+        comparison_table(f"Results on the test {row_noun(record['data'])}s.", record, entries, names),
         meanings(names, record["data"]),
         _chart(runs, entries, names),
         Folded("The value of each seed", _seeds(runs, names)),

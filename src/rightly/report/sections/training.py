@@ -34,8 +34,8 @@ def training(record: Record) -> Section | None:
     if not panels:
         return None
     note = (
-        "One thin line per seed. The open circle marks the epoch whose model was kept. Task loss and penalties "
-        "fall as the model learns; a penalty that stays level was not learned."
+        "One thin line per seed. The open circle marks the epoch whose model was kept. Task loss falls as the model "
+        "learns. A penalty may rise first: a model that has learned nothing has nothing to explain."
     )
     return Section("training", "How training went", [Figure("Training curves.", panels, note)])
 
@@ -68,7 +68,7 @@ def _panel(title: str, trace: Trace, runs: list[Run]) -> str | None:
     log = wants_log([value for line in drawn for value in line.numbers()])
     y_label = "log scale" if log else ""
     description = f"By epoch, {len(drawn)} lines, one per seed and model"
-    return lines(Frame(title, description, "Epoch", y_label, keys, height=130, log=log), drawn)
+    return lines(Frame(title, description, "Epoch", y_label, keys, height=130, log=log, whole_x=True), drawn)
 
 
 def _seed(run: Run, history: Record, values: list[float | None]) -> Line:
