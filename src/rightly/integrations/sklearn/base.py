@@ -35,7 +35,7 @@ class PriorEstimator(BaseEstimator):  # type: ignore[misc]
         weight: Any = "auto",
         *,
         attribution: Any = "expected_gradients",
-        n_samples: Any = 4,
+        n_samples: Any = 1,
         reference: Any = None,
         network: Any = None,
         hidden: Any = (64, 32),
@@ -143,6 +143,8 @@ class PriorEstimator(BaseEstimator):  # type: ignore[misc]
         with learning.one_thread():
             run = learning.train(network, learning.Table(inputs, labels, read), term, settings)
             self.encoder_, self.network_, self.seed_ = encoder, network, settings.seed
+            sizes = {"n_in": encoded.shape[1], "hidden": list(settings.hidden), "n_out": n_out}
+            self.layers_ = sizes if settings.network is None else None
             self.background_ = encoded[learning.some_rows(len(encoded), learning.BACKGROUND, settings.seed)]
             self._set_facts(run, term, encoded, settings)
 

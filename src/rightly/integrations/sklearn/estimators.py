@@ -55,7 +55,8 @@ class PriorClassifier(ClassifierMixin, PriorEstimator):  # type: ignore[misc]
         feature_importances_: (n_features_in_,) mean absolute ``explain`` of the training rows, with sum 1.
         weight_: of the prior, as used. weight_choice_: how ``"auto"`` or ``"balance"`` settled it, else None.
         history_: one dict an epoch: ``task``, ``terms``, ``validation``. n_iter_: epochs trained.
-        network_: the module, in float64 on the CPU. encoder_: the ``TableEncoder``.
+        network_: the module, in float64 on the CPU. layers_: its sizes; None for a ``network`` of one's own.
+        encoder_: the ``TableEncoder``, learnt from all rows given to ``fit``.
         background_: (at most 200, F) encoded training rows that explanations compare with.
         n_features_in_, feature_names_in_: as in scikit-learn.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ def make_network(settings: Settings, n_in: int, n_out: int) -> Network:
         if not isinstance(inner, nn.Module):
             raise ArgumentError("network must make a module", expected="torch.nn.Module", got=type(inner).__name__)
         _check_outputs(inner, n_in, n_out)
-    return Network(inner, n_out)
+    # a copy, because a function may hand out one module of its own again and again
+    return Network(copy.deepcopy(inner), n_out)
 
 
 def _check_outputs(inner: nn.Module, n_in: int, n_out: int) -> None:

@@ -25,13 +25,13 @@ _E = TypeVar("_E")
 Tensors = dict[str, Tensor]
 
 #: fitted attributes that JSON holds as they are, and those that are arrays; an estimator has some of them
-_PLAIN = ("n_features_in_", "weight_", "history_", "n_iter_", "seed_", "y_mean_", "y_scale_")
+_PLAIN = ("n_features_in_", "weight_", "history_", "n_iter_", "seed_", "layers_", "y_mean_", "y_scale_")
 _ARRAYS = ("background_", "feature_importances_")
 
 
 def save(estimator: Any, folder: Path) -> Path:
     """Write a fitted estimator. Raises ``ArgumentError`` for an argument that cannot be described."""
-    if estimator.network is not None:
+    if estimator.layers_ is None:
         raise ArgumentError(
             "a network of one's own cannot be saved as data",
             expected="network=None with hidden=(...), which describe the network",
@@ -48,7 +48,6 @@ def save(estimator: Any, folder: Path) -> Path:
         "class": type(estimator).__name__,
         "arguments": {name: _describe(name, value, tensors) for name, value in parameters.items()},
         "encoder": estimator.encoder_.to_json(),
-        "layers": _layers(estimator),
         "fitted": {name: getattr(estimator, name) for name in _PLAIN if hasattr(estimator, name)},
         "choice": None if estimator.weight_choice_ is None else asdict(estimator.weight_choice_),
         "classes": _labels(getattr(estimator, "classes_", None)),
@@ -89,21 +88,11 @@ def _restored(cls: type[_E], tensors: Tensors, facts: dict[str, Any]) -> _E:
         estimator.classes_ = np.array(facts["classes"]["values"], dtype=facts["classes"]["dtype"])
     estimator.weight_choice_ = _choice(facts["choice"])
     estimator.encoder_ = TableEncoder.from_json(facts["encoder"])
-    layers = facts["layers"]
+    layers = estimator.layers_
     inner = mlp(layers["n_in"], layers["hidden"], layers["n_out"], seed=0).double()
     inner.load_state_dict({key[8:]: value for key, value in tensors.items() if key.startswith("network.")})
     estimator.network_ = Network(inner, layers["n_out"]).eval()
     return estimator  # type: ignore[no-any-return]
-
-
-def _layers(estimator: Any) -> dict[str, Any]:
-    """Sizes of the fitted network's layers: ``hidden`` may have been changed since."""
-    sizes = [module for module in estimator.network_.inner if isinstance(module, torch.nn.Linear)]
-    return {
-        "n_in": sizes[0].in_features,
-        "hidden": [module.out_features for module in sizes[:-1]],
-        "n_out": sizes[-1].out_features,
-    }
 
 
 def _choice(saved: dict[str, Any] | None) -> WeightChoice | None:

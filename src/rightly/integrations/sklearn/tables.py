@@ -36,6 +36,7 @@ def read_rows(estimator: Any, X: Any, *, fitting: bool) -> DataFrame:
         return DataFrame(array, columns=column_names(estimator))
     frame = X if isinstance(X, DataFrame) else DataFrame(np.asarray(X)).infer_objects()
     _check_size(estimator, frame, 2 if fitting else 1)
+    _check_names(frame)
     validate_data(estimator, X, reset=fitting, skip_check_array=True)
     frame = frame.set_axis(column_names(estimator), axis=1)
     for name in frame.columns:
@@ -44,18 +45,10 @@ def read_rows(estimator: Any, X: Any, *, fitting: bool) -> DataFrame:
 
 
 def column_names(estimator: Any) -> list[str]:
-    """The original columns' names: ``feature_names_in_``, or ``x0``, ``x1``, ... where they had none.
-
-    Raises:
-        DataError: a name occurs twice.
-    """
-    if not hasattr(estimator, "feature_names_in_"):
-        return [f"x{index}" for index in range(estimator.n_features_in_)]
-    names = [str(name) for name in estimator.feature_names_in_]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError("columns share a name", expected="a different name for every column", got=", ".join(twice))
-    return names
+    """The original columns' names: ``feature_names_in_``, or ``x0``, ``x1``, ... where they had none."""
+    if hasattr(estimator, "feature_names_in_"):
+        return [str(name) for name in estimator.feature_names_in_]
+    return [f"x{index}" for index in range(estimator.n_features_in_)]
 
 
 def fit_encoder(frame: DataFrame) -> TableEncoder:
@@ -88,6 +81,12 @@ def _check_size(estimator: Any, frame: DataFrame, least: int) -> None:
                 f"Found array with {found} {noun}(s) (shape={frame.shape}) while a minimum of {wanted} is required by "
                 f"{type(estimator).__name__}."
             )
+
+
+def _check_names(frame: DataFrame) -> None:
+    twice = [str(name) for name, count in Counter(frame.columns).items() if count > 1]
+    if twice:
+        raise DataError("columns share a name", expected="a different name for every column", got=", ".join(twice))
 
 
 def _check_cells(values: Series) -> None:
