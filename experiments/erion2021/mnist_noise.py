@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 import rightly as rt
 from rightly.evaluation import compare
-from rightly.workflows.reproduce import Claim, Outcome, Settings, over, run_entry
+from rightly.workflows.reproduce import Claim, Outcome, Settings, over, run_entry, shown
 
 PRIORS = ("eg_smoothness", "gradient_smoothness")
 TITLES = {
@@ -45,7 +45,7 @@ def run(settings: Settings) -> Outcome:
     """Choose each prior's weight with the first seed, then train every arm with every seed."""
     seeds = list(range(settings.seed, settings.seed + settings.sized(smoke=2, reduced=3, full=5)))
     weights = settings.sized(smoke=[1e-3], reduced=[3e-4, 1e-3, 3e-3], full=[10.0 ** (e / 2) for e in range(-10, -1)])
-    sizes = settings.sized(smoke=Sizes(100, 100, 100, 1, 2), reduced=Sizes(2000, 500, 1000, 6, 20), full=Sizes())
+    sizes = settings.sized(smoke=Sizes(50, 30, 30, 1, 2), reduced=Sizes(2000, 500, 1000, 6, 20), full=Sizes())
     parts = cache(lambda: _parts(settings, sizes))
 
     def work(key: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def train(
         monitor=lambda outputs, labels: -_accuracy(outputs, labels),
         seed=key["seed"],
         checkpoint=checkpoint,
-        resume=True,
+        resume=checkpoint is not None,
     )
     model.eval()
     inputs, labels = parts["validation"]
@@ -291,7 +291,7 @@ def _claims(rows: Rows) -> list[Claim]:
         found = _compared(rows, low, high)
         p = "" if found.p is None else f", p = {found.p:.2g}"
         ours = f"{100 * means[high]:.1f} % against {100 * means[low]:.1f} % ({100 * found.difference:+.1f} points{p})"
-        return Claim(name, paper, ours, found.difference > 0 and (found.p is None or found.p < 0.05))
+        return Claim(name, paper, ours, shown(found))
 
     cost = clean["eg_smoothness"] - clean["plain"]
     return [

@@ -221,7 +221,9 @@ def test_a_penalty_averages_over_examples(entry):
     check_value(twice.mean(), once.mean(), entry.name)
 
 
-@pytest.mark.parametrize("entry", [e for e in components("prior") if e.name in ("l1", "l2", "irrelevant")], ids=str)
+@pytest.mark.parametrize(
+    "entry", [e for e in components("prior") if e.name in ("l1", "l2", "irrelevant")], ids=lambda e: e.name
+)
 def test_a_penalty_sums_over_features(entry):
     phi, prior = normal(3, 5, seed=1), prior_of(entry, (5,))
     double = torch.cat([phi, phi], 1)

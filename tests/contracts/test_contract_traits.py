@@ -97,7 +97,7 @@ OUTPUTS = [
 ]
 
 
-@pytest.mark.parametrize("output", OUTPUTS, ids=str)
+@pytest.mark.parametrize("output", OUTPUTS, ids=lambda o: o if isinstance(o, str) else "callable")
 def test_integrated_gradients_are_complete_for_any_output(output):
     problem = vectors()
     method = rt.IntegratedGradients(n_steps=40, output=output, target="predicted")

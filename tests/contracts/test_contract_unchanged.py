@@ -245,6 +245,27 @@ def test_a_training_step_draws_what_plain_training_draws(weight):
     assert torch.equal(*states)
 
 
+class Noisy(nn.Module):
+    """Draws in eval mode too, as ``F.dropout(x)`` without ``training=`` does."""
+
+    def forward(self, x):
+        return F.dropout(x, 0.3) + 0.1 * torch.randn(x.shape).to(x)
+
+
+def test_a_model_that_always_draws_leaves_the_random_state():
+    problem = vectors()
+    model = nn.Sequential(Noisy(), *problem.model)
+    for entry in components("attribution"):
+        if "images" not in entry.traits:
+            method = attribution_of(entry, (6,), rt.spaces.Input())
+            check_unchanged(lambda m=method: m(model, problem.inputs, problem.labels), model, [problem.inputs])
+    whole = rt.Objective(model, F.cross_entropy, _terms()[:1])
+    batch = (problem.inputs, problem.labels, _note(problem))
+    check_unchanged(lambda: whole(*batch, part="prior"), model, [problem.inputs])
+    check_unchanged(lambda: rt.check(whole, *batch), model, [problem.inputs])
+    check_unchanged(lambda: whole.ratios([batch]), model, [problem.inputs])
+
+
 def test_a_users_train_override_is_not_called():
     class Proud(nn.Sequential):
         calls = 0

@@ -77,7 +77,11 @@ def test_a_plateau_scheduler_watches_the_monitored_number(validation):
     made = []
 
     def make(optimizer):
-        made.append(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=10.0, factor=0.5))
+        made.append(
+            torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, patience=0, threshold=10.0, threshold_mode="abs", factor=0.5
+            )
+        )
         return made[0]
 
     run = rt.fit(objective(), (X, Y), validation, epochs=3, lr=0.01, scheduler=make)

@@ -62,6 +62,10 @@ class Occlusion(Attribution):
                 expected=f"{len(self.window or ())} numbers, as many as the window has",
                 got=stride,
             )
+        if any(step > size for step, size in zip(self.stride or (), self.window or (), strict=True)):
+            raise ArgumentError(
+                "the stride leaves features uncovered", expected=f"at most the window {self.window}", got=self.stride
+            )
 
     def _explain(self, problem: Problem, generator: torch.Generator, diagnostics: bool) -> Explanation:
         regions = self._regions(problem)

@@ -34,15 +34,35 @@ class Regions(StrEnum):
 
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; a new numbered one under runs/ by default.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        _say(f"rightly {metadata.version('rightly')}")
+        raise typer.Exit
+
+
+@app.callback()
+def rightly(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train models through their explanations: right for the right reasons, and shown to be."""
 
 
 @app.command()
 def fit(
     source: Annotated[str, typer.Argument(help="TABLE.csv or .parquet, a folder of images, or module:make_objective.")],
     label: Annotated[str | None, typer.Option(help="Column to predict (tables).")] = None,
-    prior: Annotated[str | None, typer.Option(help="sparsity, l1, l2, smoothness, right-reasons, energy.")] = None,
-    weight: Annotated[str | None, typer.Option(help="auto, balance, or a number.")] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(help="What is expected of the reasons; rightly list shows them."),
+    ] = None,
+    weight: Annotated[str | None, typer.Option(help="auto (by validation), balance, or a number.")] = None,
     out: Out = None,
     seed: Annotated[int, typer.Option(help="First seed.")] = 0,
     seeds: Annotated[int, typer.Option(help="How many seeds, each with a split of its own.")] = 5,
@@ -59,8 +79,9 @@ def fit(
     quiet: Quiet = False,
 ) -> None:
     """Train without and with a prior on the same splits, compare, and write a report."""
-    from rightly.workflows.commands import Request, job_for
+    from rightly.workflows.commands import job_for
     from rightly.workflows.job import run_job
+    from rightly.workflows.request import Request
 
     request = Request(
         source,
@@ -81,6 +102,9 @@ def fit(
     )
     job, name = job_for(request)
     folder = out or _numbered(name, resume)
+    if not quiet:
+        notes = job.about["data"].get("notes", [])
+        sys.stderr.write("".join(f"{line}\n" for line in (*notes, f"the run's folder is {folder}")))
     _show(run_job(job, folder, resume=resume, progress=not quiet), folder)
 
 
@@ -111,7 +135,9 @@ def demo(
 def explain(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     data: Annotated[Path, typer.Argument(help="Table with the same columns, or folder of images.")],
-    out: Annotated[Path, typer.Option(help="CSV of predictions and attributions to write.")] = Path("explanations.csv"),
+    out: Annotated[Path, typer.Option(help="CSV of predictions and attributions to write (replaced if there).")] = Path(
+        "explanations.csv"
+    ),
     samples: Annotated[int, typer.Option(help="References an example.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     quiet: Quiet = False,
@@ -174,9 +200,10 @@ def reproduce(
         return
     for chosen in list(known) if name is None else [name]:
         folder = out / chosen if out and all_ else out or _numbered(chosen, resume)
-        reproductions.reproduce(
+        where = reproductions.reproduce(
             chosen, full=full, out=folder, seed=seed, data_dir=data_dir, resume=resume, progress=not quiet
         )
+        _say(f"{reproductions.summary(where)}\n\nreport: {where / 'report.html'}")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from rightly.core import seeding
 from rightly.core.checks import check_count
+from rightly.core.errors import ArgumentError
 
 
 def mlp(
@@ -56,6 +57,8 @@ def paper_cnn(
         width: of the hidden layer.
         seed: as in ``mlp``.
     """
+    if not isinstance(size, int) and (not isinstance(size, Sequence) or len(size) != 2):
+        raise ArgumentError("size counts pixels", expected="one number, or (height, width)", got=repr(size))
     tall, wide = (size, size) if isinstance(size, int) else size
     for name, value in (("n_out", n_out), ("channels", channels), ("width", width)):
         check_count(name, value)

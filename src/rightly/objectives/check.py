@@ -21,6 +21,7 @@ from rightly.objectives.objective import Objective
 TOLERANCE = 1e-4
 #: steps tried; the best is kept, since too long crosses kinks and too short drowns in rounding
 _STEPS = (1e-4, 1e-5, 1e-6, 1e-7)
+_NOTHING = 1e-6
 _EXAMPLES = 16
 
 
@@ -104,7 +105,9 @@ def check(
     plain = _seconds(objective, lambda o: o(inputs, labels, annotation, part="task").total)
     full = (inputs, labels, annotation)
     positions = range(len(objective.terms))
-    return CheckReport(tuple(_check_term(objective, exact, i, wide, full, plain, seed) for i in positions), plain)
+    with seeding.guarded("check", seed):  # models that draw in eval mode too
+        terms = tuple(_check_term(objective, exact, i, wide, full, plain, seed) for i in positions)
+    return CheckReport(terms, plain)
 
 
 Batch = tuple[Inputs, Tensor, Annotation | None]
@@ -131,19 +134,17 @@ def _check_term(
         return TermCheck(term.name, failed, float("nan"), float("nan"), float("nan"), problem, ())
     direction = _direction(parameters, gradients, seeding.generator(seed, "direction"))
     slope = autodiff.along(gradients, direction)
-    error = min(
-        abs(autodiff.central_difference(value, parameters, direction, step) - slope) / max(abs(slope), 1e-12)
-        for step in _STEPS
-    )
+    # a slope that is nothing beside the value (exactly zero, even) is compared with the value instead
+    scale = max(abs(slope), _NOTHING * abs(value()), 1e-12)
+    error = min(abs(autodiff.central_difference(value, parameters, direction, s) - slope) / scale for s in _STEPS)
     size = sum(float((g**2).sum()) for g in gradients if g is not None) ** 0.5
     task = autodiff.parameter_gradient(exact(*wide, part="task").total, parameters)
     task_size = sum(float((g**2).sum()) for g in task if g is not None) ** 0.5
     advice = []
-    if size == 0:
-        advice.append("its gradient is zero on this batch: it would change nothing here")
-        error = 0.0
-    elif error > TOLERANCE:
+    if error > TOLERANCE:
         advice.append("the gradient disagrees with finite differences: a detached part, a kink or a rounding")
+    elif size == 0:
+        advice.append("its gradient is zero on this batch: it would change nothing here")
     weight = objective.weights[term.name]
     return TermCheck(
         term.name,

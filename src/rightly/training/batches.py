@@ -78,6 +78,8 @@ class Batches:
 
         Batch norm cannot train on a single example, and it would have no other to be compared with.
         """
+        if n == 0:
+            return []
         order = torch.randperm(n, generator=draws) if self.shuffle else torch.arange(n)
         parts = list(order.split(self.batch_size))
         if len(parts) > 1 and len(parts[-1]) == 1 and self.batch_size > 1:

@@ -42,7 +42,7 @@ def description(name: str) -> str:
     if name in published:
         found.append(f"reproduction {name}\n\n{published[name]}\n\nrightly reproduce {name}")
     if not found:
-        near = difflib.get_close_matches(name, [*CHOICES, *published, *(key for _, key in every)], n=3)
+        near = difflib.get_close_matches(name, [*CHOICES, *published, *(key for _, key in every)], n=3, cutoff=0.5)
         raise ArgumentError(
             f"there is no component {name!r}",
             expected=", ".join(near) or "a name that rightly list shows",

@@ -95,14 +95,16 @@ def _importances(trials: Trials) -> list[dict[str, Any]]:
 
 def _comparison(runs: dict[str, Any], compared: tuple[str, str]) -> dict[str, Any]:
     first, second = (runs[name] for name in compared)
+    names = {"run": compared[1], "against": compared[0]}
     table = {}
     for name, metric in first["metrics"]["test"].items():
         found = compare(metric["values"], second["metrics"]["test"][name]["values"]).as_dict()
-        table[name] = found | {"higher_is_better": METRICS[name].higher_is_better}
+        table[name] = found | names | {"higher_is_better": METRICS[name].higher_is_better}
     for name in ("gini", "inside"):
         if name in first["explanations"] and name in second["explanations"]:
             values = (first["explanations"][name]["values"], second["explanations"][name]["values"])
-            table[name] = compare(*values).as_dict() | ({"higher_is_better": False} if name == "inside" else {})
+            better = {"higher_is_better": False} if name == "inside" else {}
+            table[name] = compare(*values).as_dict() | names | better
     return table
 
 

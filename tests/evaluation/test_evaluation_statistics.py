@@ -1,0 +1,110 @@
+"""Intervals and paired tests against SciPy and against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rightly.core.errors import ArgumentError
+from rightly.evaluation import compare, interval
+
+NUMBERS = st.floats(-100, 100).map(lambda value: round(value, 3))
+
+
+def test_an_interval_worked_out_by_hand():
+    # mean 2, standard deviation 1, t with 2 degrees of freedom at 97.5 %: 4.302652729749464
+    found = interval([1, 2, 3])
+    half = 4.302652729749464 / math.sqrt(3)
+    assert found.mean == 2
+    assert (found.low, found.high) == pytest.approx((2 - half, 2 + half), rel=1e-12)
+    assert found.values == (1.0, 2.0, 3.0)
+    assert found.as_dict() == {"mean": 2.0, "low": found.low, "high": found.high, "values": [1.0, 2.0, 3.0]}
+    json.dumps(found.as_dict())
+
+
+def test_a_comparison_worked_out_by_hand():
+    # differences 1, 2, 3: t = 2 / (1 / sqrt 3) = sqrt 12; p for 2 degrees of freedom is 1 - t / sqrt(t^2 + 2)
+    found = compare([1.0, 1.0, 1.0], [2.0, 3.0, 4.0])
+    assert found.difference == 2
+    assert found.t == pytest.approx(math.sqrt(12), rel=1e-12)
+    assert found.p == pytest.approx(1 - math.sqrt(12 / 14), rel=1e-12)
+    assert (found.low, found.high) == pytest.approx((2 - 4.302652729749464 / 3**0.5, 2 + 4.302652729749464 / 3**0.5))
+    assert found.n == 3
+    assert found.as_dict()["test"] == "paired t-test"
+
+
+@given(st.lists(NUMBERS, min_size=2, max_size=12))
+def test_intervals_are_scipy_s(values):
+    found = interval(values)
+    assert found.low <= found.mean <= found.high
+    if np.std(values) > 1e-6:
+        low, high = scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), scipy.stats.sem(values))
+        assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9, abs=1e-9)
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=2, max_size=12))
+def test_comparisons_are_scipy_s(pairs):
+    first, second = zip(*pairs, strict=True)
+    found = compare(first, second)
+    differences = np.subtract(second, first)
+    if np.std(differences) > 1e-6:
+        expected = scipy.stats.ttest_rel(second, first)
+        assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
+        assert found.t == pytest.approx(expected.statistic, rel=1e-9)
+        assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+    turned = compare(second, first)
+    assert turned.difference == pytest.approx(-found.difference, abs=1e-12)
+    assert (turned.p is None) == (found.p is None)
+
+
+def test_one_repeat_has_no_interval_and_one_pair_no_test():
+    assert (interval([3.5]).low, interval([3.5]).mean, interval([3.5]).high) == (3.5, 3.5, 3.5)
+    found = compare([1.0], [3.0])
+    assert (found.difference, found.low, found.high, found.p, found.t, found.n) == (2.0, 2.0, 2.0, None, None, 1)
+
+
+def test_all_equal():
+    found = compare([0.3, 0.5, 0.7], [0.3, 0.5, 0.7])
+    assert (found.difference, found.low, found.high, found.p, found.t) == (0.0, 0.0, 0.0, 1.0, None)
+    assert (interval([2.0] * 5).low, interval([2.0] * 5).high) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize("step", [0.1, 1.0, 1e-3])
+def test_a_constant_difference_is_certain_also_up_to_rounding(step):
+    first = [0.1, 0.2, 0.3, 0.7]
+    found = compare(first, [value + step for value in first])
+    assert found.difference == pytest.approx(step)
+    assert (found.p, found.t) == (0.0, None)
+    assert found.high - found.low < 1e-12
+
+
+def test_a_tiny_difference_that_is_not_rounding_is_tested():
+    first = [1.0, 1.0, 1.0]
+    found = compare(first, [1 + 1e-9, 1 + 2e-9, 1 + 3e-9])
+    assert found.p == pytest.approx(1 - math.sqrt(12 / 14), rel=1e-3)
+
+
+@pytest.mark.parametrize("values", [[], [math.nan], [1.0, math.inf]])
+def test_no_interval_of_nothing_or_of_what_is_not_finite(values):
+    with pytest.raises(ArgumentError, match="no interval"):
+        interval(values)
+    with pytest.raises(ArgumentError, match="no interval"):
+        compare(values, values)
+
+
+def test_pairs_are_needed():
+    with pytest.raises(ArgumentError, match="pairs") as caught:
+        compare([1.0, 2.0], [1.0])
+    assert (caught.value.expected, caught.value.got) == (2, 1)
+
+
+def test_intervals_cover_as_often_as_they_say():
+    draws = np.random.default_rng(0).normal(5, 2, (4000, 6))
+    covered = np.mean([(found := interval(row)).low <= 5 <= found.high for row in draws])
+    assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 4000)
