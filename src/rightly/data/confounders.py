@@ -201,9 +201,7 @@ def decoy_mnist(mnist: Mapping[str, np.ndarray], seed: int) -> DecoyDigits:
     return _decoys(pairs, patch=4, corners="one", seed=seed)
 
 
-def _decoys(
-    pairs: list[tuple[np.ndarray, np.ndarray]], *, patch: int, corners: Corners, seed: int
-) -> DecoyDigits:
+def _decoys(pairs: list[tuple[np.ndarray, np.ndarray]], *, patch: int, corners: Corners, seed: int) -> DecoyDigits:
     """Training, validation and test part of these pictures and labels; each part draws from its own stream."""
 
     def part(index: int, rule: Rule) -> DecoyPart:

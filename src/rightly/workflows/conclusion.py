@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,12 +35,16 @@ def _performance(record: dict[str, Any], first: dict[str, Any], second: dict[str
     numbers = f"{_WORDS[name]} {_mean(second, name):.3f} against {_mean(first, name):.3f}"
     if found["p"] is None:
         return f"{numbers} ({second['title']} against {first['title']}); one seed, so nothing can be said about chance."
-    interval = f"difference {found['difference']:+.3f}, 95% interval {found['low']:+.3f} to {found['high']:+.3f}"
+    # Student's interval of a few seeds may leave what a difference of two shares can be
+    bound = 1.0 if name in ("auc", "accuracy") else math.inf
+    low, high = max(found["low"], -bound), min(found["high"], bound)
+    interval = f"difference {found['difference']:+.3f}, 95% interval {low:+.3f} to {high:+.3f}"
+    chance = f"p = {found['p']:.2g}" if found["p"] >= 0.001 else "p < 0.001"
     if found["p"] >= _SHOWN:
         verdict = "No difference in prediction shown"
     else:
         verdict = "Predicts better" if found["difference"] > 0 else "Predicts worse"
-    return f"{verdict}: {numbers} ({second['title']} against {first['title']}; {interval}, p = {found['p']:.2g})."
+    return f"{verdict}: {numbers} ({second['title']} against {first['title']}; {interval}, {chance})."
 
 
 def _reasons(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
