@@ -128,7 +128,8 @@ class Objective(nn.Module):
         if total is None:
             # everything rests: a total that backward() accepts and that changes nothing
             total = torch.zeros((), device=labels.device, requires_grad=True)
-        if self.training:
+        if self.training and part != "task":
+            # the two halves of an alternating update are one step, or Schedule(every=2) would rest for ever
             self.step += 1
         return LossReport(total, task, reports, outputs)
 

@@ -54,9 +54,7 @@ class Loop:
                 report = self._step(0, lambda: objective(*batch))  # noqa: B023 (called at once)
                 reports = report.terms
             else:
-                step = objective.step
                 report = self._step(0, lambda: objective(batch[0], batch[1], part="task"))  # noqa: B023
-                objective.step = step  # both halves are one step, or Schedule(every=2) would rest for ever
                 reports = self._step(-1, lambda: objective(*other, part="prior")).terms  # noqa: B023
             if report.task is not None:
                 task.append((sizes[-1], report.task.detach()))
