@@ -36,7 +36,7 @@ class Comparison:
     Attributes:
         difference: mean of (second - first), with its 95 % interval ``low`` to ``high``.
         p: two-sided p-value of the paired t-test; where all differences are alike (up to rounding), 1 if they are
-            zero and 0 if not; None with fewer than two pairs.
+            zero and None if not (nothing to measure chance by); None with fewer than two pairs.
         t: the test statistic; None where it is not defined.
         n: pairs.
     """
@@ -76,7 +76,8 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
             test = require("scipy.stats").ttest_rel(second, first)
             p, t = float(test.pvalue), float(test.statistic)
         else:
-            p = 1.0 if found.mean == 0 else 0.0
+            # differences that do not vary leave a t-test nothing to measure chance by
+            p = 1.0 if found.mean == 0 else None
     return Comparison(found.mean, found.low, found.high, p, t, len(found.values))
 
 
