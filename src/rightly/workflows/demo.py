@@ -27,6 +27,7 @@ def digits_job(seeds: int) -> Job:
         "notes": [
             "In the training and validation images the grey of the four corners gives the digit away; in the test "
             "images it is that of a random digit. After Ross, Hughes and Doshi-Velez (2017), on smaller images.",
+            "The model that never saw a decoy is trained and tested on the same images without it.",
         ],
     }
     about = {

@@ -21,7 +21,6 @@ from rightly.workflows import networks
 from rightly.workflows.case import Arm, Case, Data, Part, Settings
 from rightly.workflows.choices import Question, choose
 
-_NO_DECOY = {"name": "none", "description": "The same images without any decoy, in training and in test."}
 _QUESTION = Question(InBatch(), "logit", "label")
 #: images smaller than this go to a multilayer perceptron: pooling would leave nothing of them
 _SMALL = 16
@@ -64,7 +63,7 @@ def decoy_case(seed: int, settings: Settings) -> Case:
                 terms=(term,),
                 about=choice.about("right-reasons", term),
             ),
-            Arm("no-decoy", "never saw a decoy", _three(clean), about=_NO_DECOY),
+            Arm("no-decoy", "never saw a decoy", _three(clean)),
         ),
         digits.train.inputs.shape[1:],
         tuple(str(digit) for digit in range(digits.classes)),

@@ -47,7 +47,7 @@ def record_of(
         "data": data,
         "runs": runs,
         "comparison": _comparison(runs, compared),
-        "attribution": "expected gradients of the prediction, against the training data",
+        "attribution": "They are expected gradients of the prediction, compared with the training rows.",
         "intervals": "95 % confidence intervals of the mean over seeds (Student's t); each seed has its own split",
         "seconds": seconds,
     }

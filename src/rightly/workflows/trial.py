@@ -107,7 +107,7 @@ def _chosen(case: Case, arm: Arm, seed: int) -> Tensor:
     """Test rows to explain, drawn at random: files are often sorted by something that matters."""
     n = rows(arm.test[0])
     order = torch.randperm(n, generator=seeding.generator(seed, "explained rows"))
-    return order[: case.settings.explain_rows].sort().values
+    return order[: case.settings.explain_rows]
 
 
 def _explain(case: Case, arm: Arm, model: nn.Module, chosen: Tensor, seed: int) -> AttributionResult:
