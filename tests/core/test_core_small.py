@@ -49,6 +49,7 @@ def test_numbers_that_pass():
 def test_missing_extras_say_what_to_install(monkeypatch):
     assert extras.require("math").pi > 3
     monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.delitem(sys.modules, "sklearn.metrics", raising=False)
     with pytest.raises(errors.MissingExtraError, match=r"rightly\[sklearn\]"):
         extras.require("sklearn.metrics")
 
