@@ -65,12 +65,16 @@ class Loop:
             raise ArgumentError("there was nothing to train on", expected="at least one batch", got=0)
         found = {"task": _mean(task, sum(sizes)), **{name: _mean(terms[name], sum(sizes)) for name in terms}}
         if not all(map(math.isfinite, found.values())):
-            raise DivergedError(
-                f"the loss is no longer a finite number in epoch {epoch}",
-                got=found,
-                mend="lower the learning rate or the weights; look for NaN in the data",
-            )
+            raise _diverged(f" in epoch {epoch}", found)
         return {"epoch": epoch, "task": found.pop("task"), "terms": found}
+
+    def step(self, batch: Batch) -> float:
+        """One joint step on one batch; its task loss before the step."""
+        report = self._step(0, lambda: self.objective(*batch))
+        task = float("nan") if report.task is None else float(report.task.detach())
+        if not math.isfinite(task):
+            raise _diverged("", task)
+        return task
 
     def _pairs(self, batches: Batches, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
         """Every batch, and the one that the terms step on when they step by themselves."""
@@ -199,3 +203,12 @@ def _plain(defaults: dict[str, Any]) -> dict[str, Any]:
         for key, value in defaults.items()
         if all(isinstance(v, bool | int | float | str) for v in (value if isinstance(value, tuple) else (value,)))
     }
+
+
+def _diverged(where: str, got: object) -> DivergedError:
+    return DivergedError(
+        f"the loss is no longer a finite number{where}",
+        expected="finite losses",
+        got=got,
+        mend="lower the learning rate or the weights; look for NaN in the data",
+    )
