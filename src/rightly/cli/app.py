@@ -188,6 +188,7 @@ def reproduce(
     out: Out = None,
     seed: Annotated[int, typer.Option(help="First seed.")] = 0,
     data_dir: Annotated[Path | None, typer.Option(help="Where the data sets are.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="For recipes that know several; the paper's by default.")] = None,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -201,7 +202,14 @@ def reproduce(
     for chosen in list(known) if name is None else [name]:
         folder = out / chosen if out and all_ else out or _numbered(chosen, resume)
         where = reproductions.reproduce(
-            chosen, full=full, out=folder, seed=seed, data_dir=data_dir, resume=resume, progress=not quiet
+            chosen,
+            full=full,
+            out=folder,
+            seed=seed,
+            data_dir=data_dir,
+            resume=resume,
+            progress=not quiet,
+            dataset=dataset,
         )
         _say(f"{reproductions.summary(where)}\n\nreport: {where / 'report.html'}")
 

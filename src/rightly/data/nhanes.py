@@ -63,7 +63,7 @@ def nhanes_mortality(frame: DataFrame, horizon: float = 10) -> Table:
 
 
 def nhanes_encoder() -> TableEncoder:
-    """The papers' encoding of these columns: 106 features once fitted on enough training rows.
+    """These columns with every number also in quintile bins: 106 features once fitted on enough training rows.
 
     16 standardised numbers, five bins of equal frequency for each (80), three races, two sexes and the flags of the
     five columns with missing entries. Means, bins and flags come from the rows given to ``fit``.

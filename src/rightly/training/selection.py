@@ -10,8 +10,8 @@ from torch import Tensor
 from rightly.core.errors import ArgumentError
 from rightly.training.run import Candidate, WeightChoice
 
-#: relative to the balanced weight: three decades down, two up
-COARSE = tuple(10.0**e for e in (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0))
+#: relative to the balanced weight, which is also the largest that is tried: beyond it the term outweighs the task
+COARSE = tuple(10.0**e for e in (-3.0, -2.0, -1.0, 0.0))
 #: relative to the pick from the coarse grid
 FINE = tuple(10.0**e for e in (-0.5, 0.5))
 
@@ -24,7 +24,8 @@ def choose_weight(
     The grids are relative to the balanced weight, so that no unit has to be known. Picked is the largest weight
     whose mean validation loss is within one standard error of the best one's (the one-standard-error rule): the
     strongest prior that does not clearly cost accuracy. A weight of zero takes part as the yardstick; around the
-    largest good weight of the coarse grid a finer one is tried.
+    largest good weight of the coarse grid a finer one is tried. No weight above the balanced one is: there the
+    explanation outweighs the task, and a standard error of a small validation set hides what that costs.
 
     Args:
         trial: weight -> validation loss of every example (N,), not finite where the training broke down.
@@ -39,7 +40,7 @@ def choose_weight(
         losses[weight] = trial(weight)
     around = _pick(losses).weight
     for weight in (around * factor for factor in fine):
-        if weight not in losses:
+        if weight not in losses and weight <= scale * max(coarse):
             losses[weight] = trial(weight)
     return _pick(losses)
 

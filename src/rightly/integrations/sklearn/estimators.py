@@ -26,7 +26,7 @@ class PriorClassifier(ClassifierMixin, PriorEstimator):  # type: ignore[misc]
     an array (rows or 1, columns), True where a column must not matter and NaN where that is not known. Behind
     scikit-learn's metadata routing use an array, since those are what it can take rows from.
 
-    The default weight is chosen with ten trainings on the rows that are not held out. With annotations prefer
+    The default weight is chosen with up to eight trainings on the rows that are not held out. With annotations prefer
     ``"balance"`` or a number: held-out rows of the same table reward the very shortcut that an annotation forbids.
 
     Args:
