@@ -14,7 +14,7 @@ def _record(p: float | None, difference: float = 0.1, kind: str = "images", name
         run: {"title": run, "metrics": {"test": {name: {"mean": mean}}}, "explanations": {}}
         for run, mean in (("plain", 0.5), ("prior", 0.5 + difference))
     }
-    found = {"difference": difference, "low": difference - 3, "high": difference + 3, "p": p}
+    found = {"difference": difference, "low": difference - 3, "high": difference + 3, "p": p, "n": 1 if p is None else 5}
     return {"data": {"kind": kind}, "runs": runs, "comparison": {name: found}}
 
 
@@ -38,3 +38,11 @@ def test_an_interval_stays_within_what_the_measure_can_be() -> None:
     assert "95% interval -1.000 to +1.000" in told
     (told,) = conclusion_of(_record(0.3, kind="table", name="r2"), ("plain", "prior"))
     assert "95% interval -2.900 to +3.100" in told
+
+
+def test_seeds_that_all_differ_alike_are_not_called_one_seed() -> None:
+    record = _record(None)
+    record["comparison"]["accuracy"]["n"] = 3
+    (told,) = conclusion_of(record, ("plain", "prior"))
+    assert "the same difference with every seed" in told
+    assert "one seed" not in told

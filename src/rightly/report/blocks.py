@@ -133,8 +133,3 @@ class Section:
     name: str
     title: str
     blocks: Sequence[Block] = field(default=())
-
-
-def cells(*texts: str) -> list[Cell]:
-    """A row of plain cells."""
-    return [Cell(text) for text in texts]

@@ -34,7 +34,8 @@ def _performance(record: dict[str, Any], first: dict[str, Any], second: dict[str
     found = record["comparison"][name]
     numbers = f"{_WORDS[name]} {_mean(second, name):.3f} against {_mean(first, name):.3f}"
     if found["p"] is None:
-        return f"{numbers} ({second['title']} against {first['title']}); one seed, so nothing can be said about chance."
+        why = "one seed" if found["n"] < 2 else "the same difference with every seed"
+        return f"{numbers} ({second['title']} against {first['title']}); {why}, so nothing can be said about chance."
     # Student's interval of a few seeds may leave what a difference of two shares can be
     bound = 1.0 if name in ("auc", "accuracy") else math.inf
     low, high = max(found["low"], -bound), min(found["high"], bound)
