@@ -14,7 +14,13 @@ def _record(p: float | None, difference: float = 0.1, kind: str = "images", name
         run: {"title": run, "metrics": {"test": {name: {"mean": mean}}}, "explanations": {}}
         for run, mean in (("plain", 0.5), ("prior", 0.5 + difference))
     }
-    found = {"difference": difference, "low": difference - 3, "high": difference + 3, "p": p, "n": 1 if p is None else 5}
+    found = {
+        "difference": difference,
+        "low": difference - 3,
+        "high": difference + 3,
+        "p": p,
+        "n": 1 if p is None else 5,
+    }
     return {"data": {"kind": kind}, "runs": runs, "comparison": {name: found}}
 
 
