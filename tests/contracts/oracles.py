@@ -64,6 +64,30 @@ def expected_gradients(example: Single, references: Sequence[Tensor], alphas: Se
     return total / len(references)
 
 
+def recentred_gradients(
+    example: Single, references: Sequence[Tensor], alphas: Sequence[float], everyone: Sequence[Tensor]
+) -> Tensor:
+    """Expected gradients whose every difference is corrected by an estimate of E x' that its own draw cannot sway.
+
+    ``references`` were drawn in random order from ``everyone``, none twice: without draw j, the mean of the others and
+    what is left over (everyone but them all) make up that estimate, each weighted so that E x' comes out.
+    """
+    x, total, k, n = example.coordinates, torch.zeros_like(example.coordinates), len(references), len(everyone)
+    mean = sum(everyone) / n
+    for j, (reference, alpha) in enumerate(zip(references, alphas, strict=True)):
+        others = sum(r for i, r in enumerate(references) if i != j) / (k - 1)
+        # given draw j, a draw among the others averages to (n mean - draw j) / (n - 1)
+        estimate = ((n - 1) * others + reference) / n
+        delta = x - mean + (estimate - reference)
+        total = total + delta * example.gradient(reference + float(alpha) * (x - reference))
+    return total / k
+
+
+def strata(draws: Tensor) -> list[list[float]]:
+    """Row by row, the j-th of k numbers in [0, 1) moved into the j-th of k equal parts of [0, 1)."""
+    return [[(j + float(u)) / len(row) for j, u in enumerate(row)] for row in draws]
+
+
 def smooth_grad(example: Single, noise: Sequence[Tensor], sigma: float) -> Tensor:
     x, total = example.coordinates, torch.zeros_like(example.coordinates)
     for standard in noise:

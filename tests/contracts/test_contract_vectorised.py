@@ -28,6 +28,8 @@ from contracts.problems import (
 #: (space, layers in front of it): the oracle cuts the sequential model there
 SPACES = {"input": (rt.spaces.Input(), 0), "layer": (rt.spaces.Layer("0"), 1)}
 BATCHES = [1, 2, 5]
+#: design -> path positions (B, K) from uniform draws (B, K)
+DESIGNS = {"independent": lambda draws: draws.tolist(), "latin": oracles.strata}
 
 
 def _case(kind: str, space: str, batch: int):
@@ -60,18 +62,19 @@ class TestOracles:
         method = rt.IntegratedGradients(rt.references.Constant(0.3), n_steps=5, space=problem.space)
         check_oracle(method, problem, lambda: [oracles.integrated_gradients(s, baseline, 5) for s in singles()])
 
-    def test_expected_gradients(self, kind, space, batch):
+    @pytest.mark.parametrize("design", DESIGNS)
+    def test_expected_gradients(self, kind, space, batch, design):
         """In the batch, the k-th reference of example b is example b + k + 1: its coordinates, with their graph."""
         problem, singles = _case(kind, space, batch)
-        method = rt.ExpectedGradients(rt.references.InBatch(), n_samples=3, space=problem.space)
-        alphas = torch.rand(batch, 3, generator=draws(5)).double()
+        method = rt.ExpectedGradients(rt.references.InBatch(), n_samples=3, design=design, space=problem.space)
+        alphas = DESIGNS[design](torch.rand(batch, 3, generator=draws(5)).double())
 
         def oracle():
             rows = singles()
             others = [[(b + k) % batch for k in range(1, batch)] or [0] for b in range(batch)]
             for b, row in enumerate(rows):
                 drawn = [rows[others[b][k % len(others[b])]].coordinates for k in range(3)]
-                yield oracles.expected_gradients(row, drawn, alphas[b].tolist())
+                yield oracles.expected_gradients(row, drawn, alphas[b])
 
         if batch == 1:
             found = method(problem.model, problem.inputs, problem.labels, generator=draws(5))
@@ -79,16 +82,32 @@ class TestOracles:
         else:
             check_oracle(method, problem, oracle)
 
-    def test_expected_gradients_of_one_reference(self, kind, space, batch):
+    @pytest.mark.parametrize("design", DESIGNS)
+    def test_expected_gradients_of_one_reference(self, kind, space, batch, design):
         problem, singles = _case(kind, space, batch)
-        method = rt.ExpectedGradients(rt.references.Constant(-0.2), n_samples=4, space=problem.space)
-        alphas = torch.rand(batch, 4, generator=draws(5)).double().tolist()
+        method = rt.ExpectedGradients(rt.references.Constant(-0.2), n_samples=4, design=design, space=problem.space)
+        alphas = DESIGNS[design](torch.rand(batch, 4, generator=draws(5)).double())
         baseline = -0.2 * torch.ones(problem.shape, dtype=torch.float64)
         check_oracle(
             method,
             problem,
             lambda: [oracles.expected_gradients(s, [baseline] * 4, alphas[b]) for b, s in enumerate(singles())],
         )
+
+    def test_recentred_expected_gradients(self, kind, space, batch):
+        """Three of the other examples; their mean is known, and in a layer's space it carries its graph."""
+        batch += 3
+        problem, singles = _case(kind, space, batch)
+        method = rt.ExpectedGradients(rt.references.InBatch(), n_samples=3, recentred=True, space=problem.space)
+        alphas = oracles.strata(torch.rand(batch, 3, generator=draws(5)).double())
+
+        def oracle():
+            rows = singles()
+            for b, row in enumerate(rows):
+                others = [rows[(b + k) % batch].coordinates for k in range(1, batch)]
+                yield oracles.recentred_gradients(row, others[:3], alphas[b], others)
+
+        check_oracle(method, problem, oracle)
 
     def test_smooth_grad(self, kind, space, batch):
         problem, singles = _case(kind, space, batch)

@@ -29,7 +29,7 @@ from contracts import (
     unchanged,
 )
 from contracts.problems import draws, images, normal, objective, vectors
-from controls import defects
+from controls import defects, engines
 from rightly.core.errors import ArgumentError
 
 LAYER = rt.spaces.Layer("0")
@@ -69,6 +69,7 @@ def _oracle(method, oracle, problem=None):
 
 BASELINE = -0.2 * torch.ones(6, dtype=torch.float64)
 ALPHAS = torch.rand(4, 4, generator=draws(5)).double().tolist()
+STRATA = oracles.strata(torch.rand(4, 4, generator=draws(5)).double())
 NOISE = torch.randn(4, 3, 6, generator=draws(5)).double()
 
 
@@ -216,8 +217,20 @@ CONTROLS = {
             defects.one_position_for_all(), lambda row, b: oracles.expected_gradients(row, [BASELINE] * 4, ALPHAS[b])
         ),
         _oracle(
-            rt.ExpectedGradients(rt.references.Constant(-0.2), n_samples=4),
+            rt.ExpectedGradients(rt.references.Constant(-0.2), n_samples=4, design="independent"),
             lambda row, b: oracles.expected_gradients(row, [BASELINE] * 4, ALPHAS[b]),
+        ),
+        "attributions differ",
+    ),
+    "positions anywhere on the path": Control(
+        agreement.check_oracle,
+        _oracle(
+            rt.ExpectedGradients(rt.references.Constant(-0.2), n_samples=4, design="independent"),
+            lambda row, b: oracles.expected_gradients(row, [BASELINE] * 4, STRATA[b]),
+        ),
+        _oracle(
+            rt.ExpectedGradients(rt.references.Constant(-0.2), n_samples=4),
+            lambda row, b: oracles.expected_gradients(row, [BASELINE] * 4, STRATA[b]),
         ),
         "attributions differ",
     ),
@@ -448,6 +461,9 @@ CONTROLS = {
         "only public",
     ),
 }
+
+
+CONTROLS |= {name: Control(*parts) for name, parts in engines.CONTROLS.items()}
 
 
 @pytest.mark.parametrize("name", CONTROLS)

@@ -50,6 +50,22 @@ def parameter_gradient(value: Tensor, parameters: Sequence[Tensor]) -> list[Tens
         return list(torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True))
 
 
+def pull(outputs: Sequence[Tensor], points: Sequence[Tensor], cotangent: Tensor) -> list[Tensor | None]:
+    """Adjoint of a recorded pass: ``cotangent`` of the one output, sent back to each point (None where not reached).
+
+    The recorded graph stays, and the result has none.
+    """
+    return list(torch.autograd.grad(outputs, points, cotangent, retain_graph=True, allow_unused=True))
+
+
+def only(found: Sequence[Tensor | None]) -> Tensor:
+    """The one gradient of a pull along a path that is known to be there."""
+    (gradient,) = found
+    if gradient is None:
+        raise NotConnectedError("a pass that was recorded is not connected", expected="a gradient", got=None)
+    return gradient
+
+
 @contextmanager
 def naming_operators() -> Iterator[None]:
     """Turn autograd's 'derivative for X is not implemented' into ``DoubleBackwardError`` with the switch that helps."""
@@ -106,22 +122,26 @@ def reading(model: Any, *, trainable: bool) -> Iterator[None]:
     """
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     training = [module for module in modules if module.training]
-    recurrent = any(isinstance(module, nn.RNNBase) for module in modules)
     with ExitStack() as stack:
         stack.enter_context(seeding.guarded())
-        stack.enter_context(torch.inference_mode(False))
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         if trainable:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if recurrent and torch.backends.cudnn.is_available():
+        if torch.backends.cudnn.is_available() and any(isinstance(module, nn.RNNBase) for module in modules):
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         try:
-            for module in training:
-                module.training = False
+            _set_training(training, False)
             yield
         finally:
-            for module in training:
-                module.training = True
+            _set_training(training, True)
+
+
+def _set_training(modules: Iterable[nn.Module], mode: bool) -> None:
+    for module in modules:
+        # past nn.Module's own, which looks for parameters first and costs more than a small layer
+        object.__setattr__(module, "training", mode)
 
 
 def recordable(tensor: Tensor) -> Tensor:
@@ -139,6 +159,25 @@ def keeping_buffers(model: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in before:
                 buffer.copy_(value)
+
+
+@contextmanager
+def own_buffers(model: nn.Module) -> Iterator[Callable[[], list[Tensor]]]:
+    """Let the model write to copies of its buffers; called, what is yielded gives the copies as they are now."""
+    before = [(part, name, buffer) for part in model.modules() for name, buffer in part._buffers.items()]
+    copies = {id(buffer): buffer.clone() for _, _, buffer in before if buffer is not None}
+    try:
+        for part, name, buffer in before:
+            part._buffers[name] = None if buffer is None else copies[id(buffer)]
+        yield lambda: list(model.buffers())
+    finally:
+        for part, name, buffer in before:
+            part._buffers[name] = buffer
+
+
+def over_blocks(function: Callable[[Tensor], Tensor], blocks: Tensor) -> Tensor:
+    """``function`` of every block (M, ...) at once, with its graph."""
+    return torch.func.vmap(function)(blocks)
 
 
 def central_difference(

@@ -10,6 +10,7 @@ from rightly.core.errors import MissingExtraError
 #: which extra brings which importable package
 EXTRAS = {
     "matplotlib": "plot",
+    "optuna": "sweep",
     "pandas": "tables",
     "PIL": "images",
     "pyarrow": "tables",
