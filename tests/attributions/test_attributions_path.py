@@ -75,7 +75,7 @@ def test_the_standard_error_is_that_of_the_mean():
     """From the K terms, taken one at a time; and it says how far off the mean is, in most cases."""
     problem = vectors(1)
     call = (problem.model, problem.inputs, problem.labels)
-    method = rt.ExpectedGradients(rt.references.Constant(0.0), n_samples=50)
+    method = rt.ExpectedGradients(rt.references.Constant(0.0), n_samples=50, design="independent")
     found = method(*call, generator=draws(3))
     alphas = torch.rand(1, 50, generator=draws(3)).double()[0]
     terms = []

@@ -2,6 +2,7 @@
 
 from rightly.attributions.attribute import attribute
 from rightly.attributions.base import Attribution
+from rightly.attributions.store import StoredAttributions
 from rightly.attributions.grad_cam import GradCam
 from rightly.attributions.gradient import Gradient, InputXGradient
 from rightly.attributions.occlusion import Occlusion
@@ -17,5 +18,6 @@ __all__ = [
     "IntegratedGradients",
     "Occlusion",
     "SmoothGrad",
+    "StoredAttributions",
     "attribute",
 ]

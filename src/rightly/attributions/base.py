@@ -13,9 +13,10 @@ from rightly.attributions.problem import Problem, Progress
 from rightly.core import autodiff, seeding
 from rightly.core.batch import Inputs, Model, convert, rows
 from rightly.core.checks import check_count
+from rightly.core.engines import DoubleBackward
 from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.scalar import Output, Target, check_output, check_target
-from rightly.core.types import AttributionResult, Draw, Reference, Space
+from rightly.core.types import AttributionResult, Draw, Engine, Reference, Space
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Attribution(ABC):
         chunk_size: int | None = None,
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
+        engine: Engine | None = None,
     ) -> AttributionResult:
         """Explain a batch.
 
@@ -67,6 +69,7 @@ class Attribution(ABC):
             chunk_size: points a pass; memory only, it never changes a value.
             generator: for methods that draw; None means the same draws at every call.
             progress: called with (points done, points in all).
+            engine: how gradients are taken with ``create_graph``; double backward by default.
 
         Raises:
             ArgumentError, ShapeError: an argument cannot be used.
@@ -74,7 +77,8 @@ class Attribution(ABC):
         """
         _check_call(model, inputs, labels, chunk_size, generator)
         generator = generator or seeding.generator("attribution")
-        with autodiff.reading(model, trainable=create_graph):
+        engine = engine or DoubleBackward()
+        with autodiff.reading(model, trainable=create_graph and engine.twice):
             view = self.space.open(model, convert(inputs, autodiff.recordable))
             if view.coordinates.shape[:1] != (rows(inputs),):
                 raise ShapeError(
@@ -83,7 +87,7 @@ class Attribution(ABC):
                     got=tuple(view.coordinates.shape),
                     mend="explain a layer whose output counts the examples first (batch_first=True)",
                 )
-            problem = Problem(view, labels, self.output, self.target, create_graph, chunk_size, progress)
+            problem = Problem(view, labels, self.output, self.target, create_graph, chunk_size, progress, engine)
             found = self._explain(problem, generator, diagnostics)
             gap = _completeness_gap(problem, found) if diagnostics else None
         attributions = found.attributions if create_graph else found.attributions.detach()

@@ -23,7 +23,9 @@ class _AtTheInput(Attribution):
 
     def _explain(self, problem: Problem, generator: torch.Generator, diagnostics: bool) -> Explanation:
         def step(rows: Tensor, samples: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-            x = problem.view.coordinates[rows]
+            x = problem.view.coordinates
+            # the batch itself where it is whole: an engine may then share the task's own pass
+            x = x if len(rows) == len(x) else x[rows]
             return x, lambda gradient: self._weigh(gradient, x)
 
         return Explanation(problem.average(step, 1))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rightly.attributions import sampling
 from rightly.attributions.base import Attribution, Explanation, check_reference
 from rightly.attributions.problem import Problem
+from rightly.attributions.sampling import Design, Recentred, Recentring, check_design, check_recentred
 from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError
 from rightly.core.registry import register
@@ -32,7 +34,16 @@ class _Path(Attribution):
         self.reference = check_reference(reference)
         self.n_samples = check_count("n_samples", n_samples)
 
-    def _along(self, problem: Problem, draw: Draw, alphas: Tensor, weights: Tensor | None, spread: bool) -> Explanation:
+    def _along(
+        self,
+        problem: Problem,
+        draw: Draw,
+        alphas: Tensor,
+        *,
+        weights: Tensor | None = None,
+        recentring: Recentring | None = None,
+        spread: bool = False,
+    ) -> Explanation:
         """Average over ``alphas`` (B or 1, S), S a multiple of the draw's n, with ``weights`` (S,) of mean one."""
         x = problem.view.coordinates
         samples = alphas.shape[1]
@@ -40,24 +51,47 @@ class _Path(Attribution):
         alphas = alphas.to(x).expand(problem.batch, -1)
 
         def step(rows: Tensor, s: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-            own = x[rows]
-            delta = own - draw.gather(rows, s // (samples // draw.n))
-            points = own - (1 - alphas[rows, s].reshape(-1, *ones)) * delta
+            alone = samples == 1 and len(rows) == len(x)  # the usual training step, spared what indexing costs
+            own = x if alone else x[rows]
+            draws = s if samples == draw.n else s // (samples // draw.n)
+            delta = own - draw.gather(rows, draws)
+            here = alphas if alone else alphas[rows, s]
+            points = own - (1 - here.reshape(-1, *ones)) * delta
+            moved = delta if recentring is None else recentring(delta, rows, draws)
 
             def weigh(gradient: Tensor) -> Tensor:
-                term = delta * gradient
+                term = moved * gradient
                 if weights is not None:
                     term = term * weights.to(x)[s].reshape(-1, *ones)
-                return torch.stack([term, term.detach() ** 2], 1) if spread else term
+                if not spread:
+                    return term
+                plain, slope = (delta * gradient).detach(), gradient.detach()
+                moments = [plain, plain**2]
+                if recentring is not None:
+                    off = (recentring.lead[rows] - delta).detach()
+                    moments += [slope, plain * off, off**2]
+                return torch.stack([term, *moments], 1)
 
             return points, weigh
 
         mean = problem.average(step, samples)
         if not spread:
             return Explanation(mean, None, draw)
-        mean, square = mean.unbind(1)
-        error = ((square.detach() - mean.detach() ** 2).clamp_min(0) / (samples - 1)).sqrt()
-        return Explanation(mean, error, draw)
+        mean, *moments = mean.unbind(1)
+        return Explanation(mean, _standard_error([m.detach() for m in moments], recentring, samples), draw)
+
+
+def _standard_error(moments: Sequence[Tensor], recentring: Recentring | None, samples: int) -> Tensor:
+    """Of the mean of ``samples`` terms, as if they were independent.
+
+    A recentred mean errs like that of the terms d g + (x' - mu) m with d = x - x', where m is the mean gradient.
+    """
+    mean, square, *more = moments
+    if recentring is not None:
+        slope, across, off = more
+        mean = mean + slope * recentring.gap.detach()
+        square = square + 2 * slope * across + slope**2 * off
+    return ((square - mean**2).clamp_min(0) / (samples - 1)).sqrt()
 
 
 @register(
@@ -75,6 +109,15 @@ class ExpectedGradients(_Path):
     Args:
         reference: where the references come from.
         n_samples: draws an example, k; 1 is usual in training, 200 for a picture.
+        design: how the draws are spread over references and path positions, all of them unbiased. ``"latin"``: each
+            reference as often as any other, one position in each k-th of the path. ``"lattice"``, for ``Sample`` and
+            ``Where`` (Latin for others): evenly over both at once, with the references in the order of the model's
+            output, which costs a pass over all of them and makes the draws depend on the model. ``"independent"``:
+            not spread at all.
+        recentred: correct the differences x - x' by what the drawn references' mean is off the mean of all of them;
+            exact on linear models. It needs that mean: ``InBatch``, ``Noise``, or ``Sample`` of tensors at the input.
+            Unbiased, except that on a lattice about a tenth of the sampling error stays as a bias. ``"auto"``: from
+            10 draws on, where the mean is known.
     """
 
     def __init__(
@@ -82,16 +125,20 @@ class ExpectedGradients(_Path):
         reference: Reference | None = None,
         *,
         n_samples: int = 1,
+        design: Design = "latin",
+        recentred: Recentred = "auto",
         space: Space | None = None,
         output: Output = "logit",
         target: Target = "label",
     ) -> None:
         super().__init__(InBatch() if reference is None else reference, n_samples, space, output, target)
+        self.design, self.recentred = check_design(design), check_recentred(recentred)
 
     def _explain(self, problem: Problem, generator: torch.Generator, diagnostics: bool) -> Explanation:
-        draw = self.reference.draw(problem.view, self.n_samples, generator)
-        alphas = torch.rand(problem.batch, self.n_samples, generator=generator)
-        return self._along(problem, draw, alphas, None, diagnostics and self.n_samples > 1)
+        draw, alphas = sampling.draw(problem, self.reference, self.n_samples, self.design, generator)
+        recentring = sampling.recentring(problem, draw, self.recentred)
+        spread = diagnostics and self.n_samples > 1
+        return self._along(problem, draw, alphas, recentring=recentring, spread=spread)
 
 
 @register(
@@ -131,7 +178,7 @@ class IntegratedGradients(_Path):
         nodes, weights = quadrature(self.rule, self.n_steps)
         alphas = nodes.repeat(self.n_samples)[None]
         mean_one = weights.repeat(self.n_samples) * self.n_steps
-        return self._along(problem, draw, alphas, mean_one, spread=False)
+        return self._along(problem, draw, alphas, weights=mean_one)
 
 
 def quadrature(rule: Rule, n: int) -> tuple[Tensor, Tensor]:

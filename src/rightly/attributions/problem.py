@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from rightly.core import autodiff
+from rightly.core.engines import DoubleBackward, TwoPhase
 from rightly.core.errors import ShapeError
 from rightly.core.scalar import Output, Target, explained, needs_target, resolve_target
-from rightly.core.types import View
+from rightly.core.types import Engine, View
 
 Progress = Callable[[int, int], None]
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
@@ -28,6 +30,7 @@ class Problem:
         create_graph: keep the graph of every pass.
         chunk_size: points a pass, None for all at once. Memory only: it never changes a value.
         progress: called with (points done, points in all).
+        engine: how gradients are taken when their graph is kept.
     """
 
     view: View
@@ -37,6 +40,7 @@ class Problem:
     create_graph: bool
     chunk_size: int | None = None
     progress: Progress | None = None
+    engine: Engine = field(default_factory=DoubleBackward)
     classes: Tensor | None = field(init=False, default=None)
     outputs: Tensor | None = field(init=False, default=None)
 
@@ -82,7 +86,7 @@ class Problem:
 
     def values(self, points: Callable[[Tensor, Tensor], Tensor], samples: int) -> Tensor:
         """The explained number at ``samples`` points an example: (B, samples)."""
-        parts = [self.value_of(self.view.rest(points(r, s), r), r) for r, s in self._chunks(samples)]
+        parts = [self.value_of(self.view.rest(points(r, s), r), r) for r, s in self._chunks(samples, self.chunk_size)]
         return torch.cat(parts).reshape(self.batch, samples)
 
     def average(self, step: Step, samples: int) -> Tensor:
@@ -95,30 +99,50 @@ class Problem:
         Returns:
             (B, *G).
         """
+        if self.create_graph and isinstance(self.engine, TwoPhase):
+            parts = [partial(self._sum, step, *pair) for pair in self._chunks(samples, self.engine.chunk_size)]
+            return self.engine.total(parts) / samples
         total: Tensor | None = None
-        for rows, index in self._chunks(samples):
-            points, weigh = step(rows, index)
-            if not (self.create_graph and points.requires_grad):
-                points = points.detach().requires_grad_()
-            # a copy, because a model may begin with an operation in place, such as nn.ReLU(inplace=True)
-            value = self.value_of(self.view.rest(points.clone(), rows), rows)
-            part = weigh(autodiff.gradient(value, points, create_graph=self.create_graph))
+        for rows, index in self._chunks(samples, self.chunk_size):
+            part = self._part(step, rows, index, self.create_graph)
             if len(rows) == self.batch * samples:
+                if samples == 1:
+                    return part
                 return part.reshape(self.batch, samples, *part.shape[1:]).mean(1)
             if total is None:
                 total = part.new_zeros(self.batch, *part.shape[1:])
-            total = total.index_add(0, rows, part)
+            total = total.index_add(0, rows, part) if self.create_graph else total.index_add_(0, rows, part.detach())
         if total is None:
             raise ShapeError("the batch is empty", expected="at least one example", got=0)
         return total / samples
 
+    def _part(self, step: Step, rows: Tensor, index: Tensor, keep: bool) -> Tensor:
+        """What ``step`` makes of the gradients of one pass: (M, *G)."""
+        points, weigh = step(rows, index)
+
+        def read(points: Tensor) -> Tensor:
+            return self.view.rest(points, rows)
+
+        def value_of(outputs: Tensor) -> Tensor:
+            return self.value_of(outputs, rows)
+
+        if keep:
+            return weigh(self.engine.gradient(read, value_of, points))
+        points = points.detach().requires_grad_()
+        return weigh(autodiff.gradient(value_of(read(points.clone())), points, create_graph=False))
+
+    def _sum(self, step: Step, rows: Tensor, index: Tensor, keep: bool) -> Tensor:
+        """The parts of one pass, added to their examples: (B, *G)."""
+        part = self._part(step, rows, index, keep)
+        return part.new_zeros(self.batch, *part.shape[1:]).index_add(0, rows, part)
+
     def _rows(self) -> Tensor:
         return torch.arange(self.batch, device=self.view.coordinates.device)
 
-    def _chunks(self, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All (row, sample) pairs, example by example, ``chunk_size`` at a time."""
+    def _chunks(self, samples: int, size: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """All (row, sample) pairs, example by example, ``size`` at a time."""
         total = self.batch * samples
-        step = self.chunk_size or total
+        step = size or total
         for start in range(0, total, step):
             flat = torch.arange(start, min(start + step, total), device=self.view.coordinates.device)
             yield flat // samples, flat % samples

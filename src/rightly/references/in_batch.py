@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from rightly.core.registry import register
-from rightly.core.types import Draw, View
+from rightly.core.types import Centre, Draw, View
 
 
 @register("reference", citation="erion2021")
@@ -21,6 +21,8 @@ class InBatch:
 
     def draw(self, view: View, n_samples: int, generator: torch.Generator) -> Draw:
         """See ``Reference.draw``; the shuffling of the batch is the only randomness."""
-        batch = len(view.coordinates)
+        x = view.coordinates
+        batch = len(x)
         others = max(batch - 1, 1)
-        return Draw(n_samples, lambda rows, k: view.coordinates[(rows + 1 + k % others) % batch])
+        centre = Centre.without_replacement(lambda: (x.sum(0) - x) / others, n_samples, others) if batch > 1 else None
+        return Draw(n_samples, lambda rows, k: x[(rows + 1 + k % others) % batch], centre)

@@ -8,7 +8,7 @@ import torch
 
 from rightly.core.checks import check_number
 from rightly.core.registry import register
-from rightly.core.types import Draw, View
+from rightly.core.types import Centre, Draw, View
 
 
 @register("reference", citation="sturmfels2020", traits=("sampled",), example=lambda shape: {"sigma": 0.5})
@@ -31,4 +31,5 @@ class Noise:
         """See ``Reference.draw``."""
         like = view.coordinates
         noise = self.sigma * torch.randn(len(like), n_samples, *like.shape[1:], generator=generator).to(like)
-        return Draw(n_samples, lambda rows, k: like[rows] + noise[rows, k])
+        centre = Centre.independent(lambda: like, n_samples)
+        return Draw(n_samples, lambda rows, k: like[rows] + noise[rows, k], centre)

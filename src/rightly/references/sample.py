@@ -11,7 +11,7 @@ from torch import Tensor
 from rightly.core.batch import Inputs, convert, rows, take, tensors
 from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.registry import register
-from rightly.core.types import Draw, View
+from rightly.core.types import Centre, Draw, View
 
 
 @register(
@@ -30,6 +30,9 @@ class Sample:
             each one independently.
     """
 
+    # the remembered mean is no part of what a reference is: vars() describes it without
+    __slots__ = ("__dict__", "__weakref__", "_known")
+
     def __init__(self, data: Any, *, replacement: bool = False) -> None:
         self.data, self.replacement = data, replacement
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
@@ -39,6 +42,7 @@ class Sample:
                 got=type(data).__name__,
             )
         self._n = rows(data) if _in_memory(data) else len(data)
+        self._known: tuple[Tensor, int | None, Tensor] | None = None
         if self._n == 0:
             raise ArgumentError("there is nothing to draw from", expected="at least one example", got=0)
 
@@ -50,8 +54,17 @@ class Sample:
 
     def draw(self, view: View, n_samples: int, generator: torch.Generator) -> Draw:
         """See ``Reference.draw``."""
-        floating = next((part for part in tensors(view.inputs) if part.is_floating_point()), view.coordinates)
         index = _indices(len(view.coordinates), n_samples, self._n, self.replacement, generator)
+        mean = self.mean(view)
+        if mean is None:
+            return self.pick(view, index)
+        if self.replacement:
+            return self.pick(view, index, Centre.independent(mean, n_samples))
+        return self.pick(view, index, Centre.without_replacement(mean, n_samples, self._n))
+
+    def pick(self, view: View, index: Tensor, centre: Centre | None = None) -> Draw:
+        """The references of these numbers, (B, K) on the CPU, as a draw."""
+        floating = next((part for part in tensors(view.inputs) if part.is_floating_point()), view.coordinates)
 
         def gather(rows: Tensor, samples: Tensor) -> Tensor:
             drawn = self._read(index[rows.cpu(), samples.cpu()])
@@ -65,7 +78,21 @@ class Sample:
                 )
             return coordinates
 
-        return Draw(n_samples, gather)
+        return Draw(index.shape[1], gather, centre)
+
+    def mean(self, view: View) -> Callable[[], Tensor] | None:
+        """How to get the mean of all references, (1, *F); None where that would take a pass over data or model."""
+        if not _in_memory(self.data) or all(part is not view.coordinates for part in tensors(view.inputs)):
+            return None
+        return lambda: self._mean_of(view.encode(self.data)).to(view.coordinates)
+
+    def _mean_of(self, part: Tensor) -> Tensor:
+        """The mean of one part of the data, remembered until another one is asked for or this one is written to."""
+        version = None if part.is_inference() else part._version
+        if self._known is None or self._known[0] is not part or self._known[1] != version:
+            dtype = torch.promote_types(part.dtype, torch.float32)
+            self._known = part, version, part.detach().mean(0, keepdim=True, dtype=dtype)
+        return self._known[2]
 
     def _read(self, index: Tensor) -> Inputs:
         if _in_memory(self.data):
@@ -141,7 +168,7 @@ def _indices(batch: int, k: int, n: int, replacement: bool, generator: torch.Gen
     Rows share permutations (as many rows a permutation as fit): a permutation of the data set per row would cost
     more than the gradients.
     """
-    if replacement:
+    if replacement or k == 1:
         return torch.randint(n, (batch, k), generator=generator)
     if k > n:
         rounds = [_indices(batch, min(n, k - start), n, False, generator) for start in range(0, k, n)]
