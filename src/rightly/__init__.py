@@ -16,7 +16,7 @@ from rightly.attributions import (
 from rightly.core.annotation import Annotation
 from rightly.core.types import AttributionResult
 from rightly.objectives import CheckReport, LossReport, Objective, Schedule, Term, TermReport, check
-from rightly.training import Run, fit
+from rightly.training import Run, fit, fit_many
 
 if TYPE_CHECKING:
     from rightly.integrations.sklearn import PriorClassifier, PriorRegressor
@@ -46,6 +46,7 @@ __all__ = [
     "check",
     "data",
     "fit",
+    "fit_many",
     "functional",
     "models",
     "priors",

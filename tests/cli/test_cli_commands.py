@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from cli.running import run
+from rightly.cli.app import Engine
 from rightly.core import registry
+from rightly.objectives.term import EngineName
+from rightly.report import read_record
 from rightly.workflows.catalogue import FAMILIES
 from rightly.workflows.choices import CHOICES
 from rightly.workflows.reproduce import names
@@ -58,6 +61,39 @@ def test_fit_numbers_its_folders_and_resume_takes_the_last(folder: Path, monkeyp
         assert f"the run's folder is runs/people-sparsity-{number}" in ran.err
     assert "people-sparsity-2/" in run([*command, "--resume"], monkeypatch, capsys).out
     assert not (folder / "runs" / "people-sparsity-3").exists()
+
+
+def test_every_engine_can_be_asked_for() -> None:
+    assert tuple(Engine) == get_args(EngineName)
+
+
+def test_fit_trains_with_the_engine_asked_for(folder: Path, monkeypatch: Any, capsys: Any) -> None:
+    classes(60).to_csv(folder / "people.csv", index=False)
+    command = ["fit", "people.csv", "--label", "y", *SMALL, "--out"]
+    told = {}
+    for name, asked in (("own", []), ("asked", ["--engine", "double-backward"])):
+        assert run([*command, name, *asked], monkeypatch, capsys).code == 0
+        told[name] = read_record(folder / name)
+    runs = {name: record["runs"]["sparsity"] for name, record in told.items()}
+    assert runs["own"]["engines"]["sparsity"].startswith("frozen-masks: ")
+    assert runs["asked"]["engines"] == {"sparsity": "double-backward: asked for"}
+    assert told["asked"]["runs"]["plain"]["engines"] == {}
+    assert told["asked"]["rerun"].endswith("--engine double-backward")
+    assert "double-backward: asked for" in (folder / "asked" / "report.html").read_text()
+    refused = run(["fit", module(folder, "own_terms"), "--engine", "auto"], monkeypatch, capsys)
+    assert (refused.code, "--engine" in refused.err) == (2, True)
+    values = [run["explanations"]["gini"]["values"] for run in runs.values()]
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
+
+
+def test_reproduce_passes_the_engine_on(folder: Path, monkeypatch: Any, capsys: Any) -> None:
+    asked = []
+    monkeypatch.setattr("rightly.workflows.reproduce.reproduce", lambda _, **given: asked.append(given) or folder)
+    monkeypatch.setattr("rightly.workflows.reproduce.summary", lambda _: "told")
+    for arguments in ([], ["--engine", "two-phase"]):
+        assert run(["reproduce", "decoy-mnist", *arguments], monkeypatch, capsys).code == 0
+    assert [given["engine"] for given in asked] == ["auto", "two-phase"]
+    assert run(["reproduce", "decoy-mnist", "--engine", "turbo"], monkeypatch, capsys).code == 2
 
 
 def test_quiet_prints_the_result_only(folder: Path, monkeypatch: Any, capsys: Any) -> None:

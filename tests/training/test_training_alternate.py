@@ -123,7 +123,10 @@ def test_the_terms_see_other_batches_than_the_task():
             return self.inner(x)
 
     rt.fit(
-        rt.Objective(Watched(), F.cross_entropy, [rt.Term(rt.Gradient(), rt.priors.L2(), 0.1)]),
+        # asked for, so that no engine is proved first, which reads the model as well
+        rt.Objective(
+            Watched(), F.cross_entropy, [rt.Term(rt.Gradient(), rt.priors.L2(), 0.1, engine="double-backward")]
+        ),
         (X, Y),
         epochs=1,
         batch_size=30,

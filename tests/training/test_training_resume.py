@@ -39,7 +39,7 @@ def stopper(at: int):
 
 
 def outcome(run: rt.Run) -> tuple:
-    return run.history, run.best_epoch, run.best_value, run.stopped, run.weights, run.choices
+    return run.history, run.best_epoch, run.best_value, run.stopped, run.weights, run.choices, run.engines
 
 
 @pytest.mark.parametrize("weight", [0.3, "balance", "auto"])
@@ -55,7 +55,25 @@ def test_stopped_after_any_epoch(tmp_path, weight):
         run = rt.fit(resumed, **settings, epochs=EPOCHS, checkpoint=folder, resume=True)
         assert same(bits(resumed), bits(whole))
         assert outcome(run) == outcome(expected)
+        assert run.engines["sparsity"].startswith("frozen-masks: ")
         assert resumed.step == whole.step
+
+
+@pytest.mark.parametrize("again", [2, 4], ids=["nothing left", "two epochs left"])
+def test_what_was_said_of_an_engine_is_carried_over(tmp_path, again):
+    x, y = classification()
+
+    def trained(epochs, *, resume):
+        settings = {"epochs": epochs, "batch_size": 30, "checkpoint": tmp_path, "resume": resume}
+        return rt.fit(objective(), (x, y), **settings).engines
+
+    first = trained(2, resume=False)
+    assert first["sparsity"].startswith("frozen-masks: a plain stack")
+    path = tmp_path / "checkpoint.safetensors"
+    tensors, facts = checkpoint.read(path)
+    facts["run"]["engines"] = {"sparsity": "frozen-masks: said before"}
+    checkpoint.write(path, tensors, facts)
+    assert trained(again, resume=True) == {"sparsity": "frozen-masks: said before"}
 
 
 def test_stopped_in_the_middle_of_every_epoch_again_and_again(tmp_path):

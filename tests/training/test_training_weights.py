@@ -113,6 +113,11 @@ def test_balancing_does_not_move_the_training_by_a_bit():
 # ---- the rule
 
 
+def each(trial):
+    """What takes several at once, from what takes one."""
+    return lambda several: [trial(one) for one in several]
+
+
 def oracle(curve: dict[float, list[float]]) -> float:
     """The one-standard-error rule in plain Python, for losses by weight."""
     means = {w: sum(v) / len(v) for w, v in curve.items() if all(map(math.isfinite, v))}
@@ -152,7 +157,7 @@ def test_the_rule_is_the_slow_one(scale, noise, peak, slope, broken, seed):
         level = math.log10(weight / scale) if weight else -6.0
         return base + 0.1 * (level - peak) ** 2 + slope * max(0.0, level)
 
-    choice = choose_weight(trial, scale=scale)
+    choice = choose_weight(each(trial), scale=scale)
     tried, expected = rule(lambda w: trial(w).tolist(), scale)
     tries = calls[: len(calls) // 2]
     assert tries == list(tried)
@@ -170,23 +175,23 @@ def test_the_rule_is_the_slow_one(scale, noise, peak, slope, broken, seed):
 
 def test_a_flat_curve_gives_the_largest_weight_and_a_steep_one_zero():
     values = normal(50, dtype=torch.float64)
-    flat = choose_weight(lambda weight: values, scale=2.0)
+    flat = choose_weight(each(lambda weight: values), scale=2.0)
     assert flat.weight == 2.0  # the balanced weight is the largest that is tried
-    steep = choose_weight(lambda weight: values + (9.0 if weight else 0.0), scale=2.0)
+    steep = choose_weight(each(lambda weight: values + (9.0 if weight else 0.0)), scale=2.0)
     assert steep.weight == 0.0
     assert len(steep.candidates) == 1 + len(COARSE)
     assert "at weight 0" in steep.reason
 
 
 def test_one_example_has_no_error_and_ties_go_to_the_largest():
-    choice = choose_weight(lambda weight: torch.tensor([1.0]), scale=1.0, coarse=(1.0, 2.0), fine=())
+    choice = choose_weight(each(lambda weight: torch.tensor([1.0])), scale=1.0, coarse=(1.0, 2.0), fine=())
     assert choice.weight == 2.0
     assert {c.error for c in choice.candidates} == {0.0}
 
 
 def test_no_finite_loss_at_all_is_an_error():
     with pytest.raises(ArgumentError, match="no weight gave a finite validation loss"):
-        choose_weight(lambda weight: torch.full((3,), torch.nan), scale=1.0)
+        choose_weight(each(lambda weight: torch.full((3,), torch.nan)), scale=1.0)
 
 
 # ---- the whole of it
@@ -310,7 +315,9 @@ def test_later_weights_rest_while_the_first_is_chosen_and_see_what_was_chosen():
     )
     seen = []
     # untrained copies: every weight costs nothing, so the largest is chosen
-    choices = settle(trained, batches, batches, settings, lambda copied: seen.append(dict(copied.weights)))
+    choices = settle(
+        trained, batches, batches, settings, each(lambda copied: seen.append(dict(copied.weights)) is None)
+    )
     assert choices["l2"].weight > 0
     assert {weights["l1"] for weights in seen[:6]} == {0.0}
     assert {weights["l2"] for weights in seen[6:]} == {choices["l2"].weight}

@@ -14,7 +14,7 @@ def main() -> None:
         sys.stderr.write(f"rightly: {error}\n")
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        resumable = sys.argv[1:2] and sys.argv[1] in ("fit", "demo", "reproduce")
+        resumable = sys.argv[1:2] and sys.argv[1] in ("fit", "sweep", "demo", "reproduce")
         hint = "; the same command with --resume goes on from here" if resumable else ""
         sys.stderr.write(f"\nrightly: stopped{hint}\n")
         raise SystemExit(130) from None

@@ -32,6 +32,23 @@ class Regions(StrEnum):
     relevant = "relevant"
 
 
+class Engine(StrEnum):
+    """How a term's input gradients are taken; the same as ``EngineName``, which must not be imported just for help."""
+
+    auto = "auto"
+    double_backward = "double-backward"
+    frozen_masks = "frozen-masks"
+    two_phase = "two-phase"
+    finite_differences = "finite-differences"
+
+
+class Pruner(StrEnum):
+    """How hopeless trainings are found."""
+
+    median = "median"
+    halving = "halving"
+
+
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; a new numbered one under runs/ by default.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")]
@@ -75,6 +92,7 @@ def fit(
     annotations: Annotated[str | None, typer.Option(help="Folder of drawn regions (images).")] = None,
     regions: Annotated[Regions, typer.Option(help="What the regions mean.")] = Regions.irrelevant,
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")] = None,
+    engine: Annotated[Engine | None, typer.Option(help="How the prior's input gradients are taken.")] = None,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -99,6 +117,7 @@ def fit(
         annotations=annotations,
         regions=regions.value,
         size=size,
+        engine=engine.value if engine else None,
     )
     job, name = job_for(request)
     folder = out or _numbered(name, resume)
@@ -106,6 +125,53 @@ def fit(
         notes = job.about["data"].get("notes", [])
         sys.stderr.write("".join(f"{line}\n" for line in (*notes, f"the run's folder is {folder}")))
     _show(run_job(job, folder, resume=resume, progress=not quiet), folder)
+
+
+@app.command()
+def sweep(
+    source: Annotated[str, typer.Argument(help="TABLE.csv or .parquet.")],
+    label: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
+    prior: Annotated[str | None, typer.Option(help="One or several, separated by commas.")] = None,
+    weights: Annotated[str, typer.Option(help="To try, separated by commas.")] = "0.001,0.01,0.1,1,10",
+    out: Out = None,
+    seed: Annotated[int, typer.Option(help="First seed.")] = 0,
+    seeds: Annotated[int, typer.Option(help="How many seeds, each with a split of its own.")] = 5,
+    epochs: Annotated[int | None, typer.Option(help="Epochs at most.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None,
+    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
+    task: Annotated[Task | None, typer.Option(help="Guessed from the label by default.")] = None,
+    drop: Annotated[str, typer.Option(help="Columns to leave out, separated by commas.")] = "",
+    irrelevant: Annotated[str, typer.Option(help="Columns that must not matter (right-reasons).")] = "",
+    pruner: Annotated[
+        Pruner | None, typer.Option(help="Stop hopeless trainings early, by validation (extra: sweep).")
+    ] = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a table's model with every weight of a prior and many seeds, and show what the weight changes."""
+    from rightly.workflows.sweep import SweepRequest, run_sweep, sweep_for
+
+    request = SweepRequest(
+        source,
+        label=label,
+        prior=prior,
+        weights=weights,
+        seed=seed,
+        seeds=seeds,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        task=task.value if task else None,
+        drop=_names(drop),
+        irrelevant=_names(irrelevant),
+        pruner=pruner.value if pruner else None,
+    )
+    found = sweep_for(request)
+    folder = out or _numbered(found.name, resume)
+    if not quiet:
+        notes = found.about["data"].get("notes", [])
+        sys.stderr.write("".join(f"{line}\n" for line in (*notes, f"the run's folder is {folder}")))
+    _show(run_sweep(found, folder, resume=resume, progress=not quiet), folder)
 
 
 @app.command()
@@ -189,6 +255,7 @@ def reproduce(
     seed: Annotated[int, typer.Option(help="First seed.")] = 0,
     data_dir: Annotated[Path | None, typer.Option(help="Where the data sets are.")] = None,
     dataset: Annotated[str | None, typer.Option(help="For recipes that know several; the paper's by default.")] = None,
+    engine: Annotated[Engine, typer.Option(help="How the priors' input gradients are taken.")] = Engine.auto,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -210,6 +277,7 @@ def reproduce(
             resume=resume,
             progress=not quiet,
             dataset=dataset,
+            engine=engine.value,
         )
         _say(f"{reproductions.summary(where)}\n\nreport: {where / 'report.html'}")
 

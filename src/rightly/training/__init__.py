@@ -2,6 +2,8 @@
 
 from rightly.training.fit import fit
 from rightly.training.loop import DivergedError
+from rightly.training.many import fit_many
 from rightly.training.run import Candidate, Run, WeightChoice
+from rightly.training.trials import Trial
 
-__all__ = ["Candidate", "DivergedError", "Run", "WeightChoice", "fit"]
+__all__ = ["Candidate", "DivergedError", "Run", "Trial", "WeightChoice", "fit", "fit_many"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,17 @@ from rightly.core import seeding
 from rightly.core.errors import ArgumentError
 from rightly.core.progress import bar
 from rightly.objectives import Objective
+from rightly.objectives.blocks import UnstackableError
 from rightly.training import checkpoint as files
-from rightly.training.batches import Batches, Data
-from rightly.training.loop import Loop
+from rightly.training.batches import Data
+from rightly.training.loop import DivergedError, Loop
 from rightly.training.run import Run
 from rightly.training.settings import MakeOptimizer, MakeScheduler, Monitor, Precision, Schedule, Settings
 from rightly.training.settle import settle
+from rightly.training.together import Member, train_together
+
+#: weights of a model up to which several trained at once on a processor are faster than one after the other
+_SMALL = 2**18
 
 
 def fit(
@@ -104,13 +109,16 @@ def fit(
     path = _checkpoint_file(checkpoint, resume)
     if device is not None:
         objective.to(device)
-    batches = Batches(train, batch_size=batch_size, shuffle=True, seed=seed, device=device)
-    valid = None
-    if validation is not None:
-        valid = Batches(validation, batch_size=max(batch_size, 1024), shuffle=False, seed=seed, device=device)
+    batches, valid = settings.batches(train, validation)
 
-    def train_copy(copied: Objective) -> Run:
-        return fit(copied, train, validation, **vars(settings))
+    def train_copies(copies: Sequence[Objective]) -> list[bool]:
+        if len(copies) > 1 and _small(objective):
+            # by size and not by measuring, as ``fit_many`` does: the choice must not depend on what a clock said
+            members = [Member(copied, settings, batches, valid) for copied in copies]
+            with suppress(UnstackableError):
+                train_together(members)
+                return [member.failure is None for member in members]
+        return [_comes_through(copied, train, validation, settings) for copied in copies]
 
     run, best = Run(), None
     with seeding.guarded(seed, "fit"), _mode_kept(objective), bar("fit", enabled=progress) as report:
@@ -118,7 +126,7 @@ def fit(
         if resume and path is not None and path.exists():
             best = loop.load(path, run)
         if any(map(math.isnan, objective.weights.values())):
-            run.choices = settle(objective, batches, valid, settings, train_copy)
+            run.choices = settle(objective, batches, valid, settings, train_copies)
             for name, choice in run.choices.items():
                 objective.set_weight(name, choice.weight)
         run.weights = dict(objective.weights)
@@ -130,12 +138,9 @@ def fit(
                 entry = loop.epoch(batches, epoch)
                 entry["validation"] = None if valid is None else loop.validate(valid)
             loop.advance(entry["task"] if valid is None else entry["validation"])
-            run.history.append(entry)
-            if run.improved(entry["validation"]):
-                run.best_epoch, run.best_value = epoch, entry["validation"]
+            if run.add(entry, patience):
                 best = files.clone_state(objective.model) if valid is not None and restore_best else None
-            elif patience is not None and epoch - run.best_epoch >= patience:
-                run.stopped = "patience"
+            run.note_engines(objective.engines.choices)
             run.seconds += time.monotonic() - start
             if path is not None:
                 loop.save(path, run, best)
@@ -147,6 +152,21 @@ def fit(
             objective.model.load_state_dict(best)
         objective.zero_grad(set_to_none=True)
     return run
+
+
+def _small(objective: Objective) -> bool:
+    """Whether a step is mostly overhead, which several models trained at once share."""
+    weights = list(objective.parameters())
+    return weights[0].device.type != "cpu" or sum(weight.numel() for weight in weights) <= _SMALL
+
+
+def _comes_through(objective: Objective, train: Data, validation: Data | None, settings: Settings) -> bool:
+    """Train with these settings; whether the loss stayed finite."""
+    try:
+        fit(objective, train, validation, **vars(settings))
+    except DivergedError:
+        return False
+    return True
 
 
 @contextmanager

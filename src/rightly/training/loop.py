@@ -65,7 +65,7 @@ class Loop:
             raise ArgumentError("there was nothing to train on", expected="at least one batch", got=0)
         found = {"task": _mean(task, sum(sizes)), **{name: _mean(terms[name], sum(sizes)) for name in terms}}
         if not all(map(math.isfinite, found.values())):
-            raise _diverged(f" in epoch {epoch}", found)
+            raise diverged(f" in epoch {epoch}", found)
         return {"epoch": epoch, "task": found.pop("task"), "terms": found}
 
     def step(self, batch: Batch) -> float:
@@ -73,7 +73,7 @@ class Loop:
         report = self._step(0, lambda: self.objective(*batch))
         task = float("nan") if report.task is None else float(report.task.detach())
         if not math.isfinite(task):
-            raise _diverged("", task)
+            raise diverged("", task)
         return task
 
     def _pairs(self, batches: Batches, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
@@ -205,7 +205,7 @@ def _plain(defaults: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _diverged(where: str, got: object) -> DivergedError:
+def diverged(where: str, got: object) -> DivergedError:
     return DivergedError(
         f"the loss is no longer a finite number{where}",
         expected="finite losses",

@@ -17,7 +17,11 @@ FINE = tuple(10.0**e for e in (-0.5, 0.5))
 
 
 def choose_weight(
-    trial: Callable[[float], Tensor], *, scale: float, coarse: Sequence[float] = COARSE, fine: Sequence[float] = FINE
+    trials: Callable[[Sequence[float]], Sequence[Tensor]],
+    *,
+    scale: float,
+    coarse: Sequence[float] = COARSE,
+    fine: Sequence[float] = FINE,
 ) -> WeightChoice:
     """Pick a weight by the validation loss of a training with it.
 
@@ -28,7 +32,8 @@ def choose_weight(
     explanation outweighs the task, and a standard error of a small validation set hides what that costs.
 
     Args:
-        trial: weight -> validation loss of every example (N,), not finite where the training broke down.
+        trials: weights -> for each the validation loss of every example (N,), not finite where the training broke
+            down. Called with weights that may be trained at once: none at all, the coarse grid, the finer one.
         scale: the balanced weight.
         coarse, fine: multiples, of the balanced weight and of the pick from the coarse grid.
 
@@ -36,16 +41,19 @@ def choose_weight(
         ArgumentError: no weight gave a finite loss.
     """
     losses: dict[float, Tensor] = {}
-    for weight in (0.0, *(scale * factor for factor in coarse)):
-        losses[weight] = trial(weight)
-    around = _pick(losses).weight
-    for weight in (around * factor for factor in fine):
-        if weight not in losses and weight <= scale * max(coarse):
-            losses[weight] = trial(weight)
-    return _pick(losses)
+
+    def judge(weights: list[float]) -> None:
+        new = [weight for weight in dict.fromkeys(weights) if weight not in losses]
+        losses.update(zip(new, trials(new) if new else [], strict=True))
+
+    judge([0.0])
+    judge([scale * factor for factor in coarse])
+    around = pick(losses).weight
+    judge([weight for weight in (around * factor for factor in fine) if weight <= scale * max(coarse)])
+    return pick(losses)
 
 
-def _pick(losses: dict[float, Tensor]) -> WeightChoice:
+def pick(losses: dict[float, Tensor]) -> WeightChoice:
     means = {weight: float(values.double().mean()) for weight, values in losses.items()}
     usable = sorted(weight for weight, mean in means.items() if math.isfinite(mean))
     if not usable:

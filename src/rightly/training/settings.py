@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rightly.core.checks import check_count, check_number
 from rightly.core.errors import ArgumentError
+from rightly.training.batches import Batches, Data
 
 Schedule = Literal["joint", "alternate"]
 Precision = Literal["float32", "bfloat16"]
@@ -69,6 +70,14 @@ class Settings:
             )
         if self.device is not None:
             _check_device(self.device)
+
+    def batches(self, train: Data, validation: Data | None) -> tuple[Batches, Batches | None]:
+        """The training data in the order of the seed, and the validation data as they come."""
+        size, seed, device = self.batch_size, self.seed, self.device
+        batches = Batches(train, batch_size=size, shuffle=True, seed=seed, device=device)
+        if validation is None:
+            return batches, None
+        return batches, Batches(validation, batch_size=max(size, 1024), shuffle=False, seed=seed, device=device)
 
     def optimizers(self, module: nn.Module) -> list[torch.optim.Optimizer]:
         """The optimizer of the task, and the terms' own if there is one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -15,7 +15,7 @@ from rightly.core.errors import ArgumentError
 from rightly.objectives import Objective
 from rightly.training.balance import balanced_weights
 from rightly.training.batches import Batches
-from rightly.training.loop import DivergedError, wide_outputs
+from rightly.training.loop import wide_outputs
 from rightly.training.run import WeightChoice
 from rightly.training.selection import choose_weight
 from rightly.training.settings import Settings
@@ -31,7 +31,7 @@ def settle(
     batches: Batches,
     validation: Batches | None,
     settings: Settings,
-    train: Callable[[Objective], object],
+    train: Callable[[Sequence[Objective]], Sequence[bool]],
 ) -> dict[str, WeightChoice]:
     """Choose the open weights; the objective is not changed.
 
@@ -41,7 +41,7 @@ def settle(
     Args:
         objective: in its initial state.
         batches, validation: of the training to come, like ``settings``.
-        train: trains a copy of the objective whose weights are all numbers.
+        train: trains copies of the objective, which differ in their weights, and says which came through.
     """
     wanted = {term.name: term.weight for term in objective.terms if math.isnan(objective.weights[term.name])}
     autos = [name for name, weight in wanted.items() if weight == "auto"]
@@ -58,29 +58,30 @@ def settle(
     }
     weights = {name: 0.0 if name in autos else choice.weight for name, choice in choices.items()}
     for name in autos:
-        judge = partial(_trial, objective, weights, name, validation, train)
+        judge = partial(_trials, objective, weights, name, validation, train)
         choices[name] = choose_weight(judge, scale=choices[name].weight)
         weights[name] = choices[name].weight
     return choices
 
 
-def _trial(
+def _trials(
     objective: Objective,
     weights: dict[str, float],
     name: str,
     validation: Batches,
-    train: Callable[[Objective], object],
-    weight: float,
-) -> Tensor:
-    """Validation losses (N,) of a copy trained with this weight of the term ``name``; NaN when that broke down."""
-    copied = copy.deepcopy(objective)
-    for other, value in {**weights, name: weight}.items():
-        copied.set_weight(other, value)
-    try:
-        train(copied)
-    except DivergedError:
-        return torch.full((1,), torch.nan)
-    return _losses(copied, validation)
+    train: Callable[[Sequence[Objective]], Sequence[bool]],
+    tried: Sequence[float],
+) -> list[Tensor]:
+    """Validation losses (N,) of copies trained with these weights of the term ``name``; NaN where that broke down."""
+    copies = []
+    for weight in tried:
+        copied = copy.deepcopy(objective)
+        for other, value in {**weights, name: weight}.items():
+            copied.set_weight(other, value)
+        copies.append(copied)
+    broken = torch.full((1,), torch.nan)
+    came_through = train(copies)
+    return [_losses(copied, validation) if ok else broken for copied, ok in zip(copies, came_through, strict=True)]
 
 
 @torch.no_grad()

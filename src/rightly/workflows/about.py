@@ -12,16 +12,16 @@ from rightly.data import Images, Table
 from rightly.workflows.request import Request
 
 
-def about_job(request: Request, prior: str, question: str) -> dict[str, Any]:
+def about_job(request: Request, prior: str, question: str, command: str = "fit") -> dict[str, Any]:
     """The record's parts that do not depend on the results."""
-    rerun = ["rightly", "fit", request.source]
+    rerun = ["rightly", command, request.source]
     for name, value in request.given.items():
         flag = "--" + name.replace("_", "-")
         rerun += [flag, ",".join(value) if isinstance(value, list | tuple) else str(value)]
     return {
         "title": f"{Path(request.source).name}: plain against {prior}",
         "question": question,
-        "command": "fit",
+        "command": command,
         "rerun": shlex.join(rerun),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from rightly.core.annotation import Annotation
 from rightly.core.batch import Inputs
 from rightly.core.types import Space
 from rightly.objectives import Term
+from rightly.objectives.term import EngineName
 from rightly.spaces import Input
 
 Task = Literal["classification", "regression"]
@@ -99,6 +100,13 @@ class Case:
     classes: tuple[str, ...] = ()
     space: Space = field(default_factory=Input)
     attached: dict[str, Any] = field(default_factory=dict)
+
+    def with_engine(self, engine: EngineName | None) -> Case:
+        """The same with another engine in every term; None leaves them as they are."""
+        if engine is None:
+            return self
+        terms = [tuple(replace(term, engine=engine) for term in arm.terms) for arm in self.arms]
+        return replace(self, arms=tuple(replace(arm, terms=new) for arm, new in zip(self.arms, terms, strict=True)))
 
 
 def predictions(outputs: Tensor, task: Task) -> np.ndarray:

@@ -50,15 +50,13 @@ def _table_job(request: Request, weight: Weight | None) -> tuple[Job, str]:
         request, prior, f"What does a model of {table.label!r} rely on, and can it rely on better reasons?"
     )
     about["data"] = about_table(table, name)
-    with Path(request.source).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Job(
         lambda seed: table_case(
             table, seed, prior=prior, weight=weight, irrelevant=request.irrelevant, settings=settings
-        ),
+        ).with_engine(request.engine),
         range(request.seed, request.seed + request.seeds),
         about,
-        _identity(request, prior, settings, digest),
+        identity_of(request, prior, settings, file_digest(request.source)),
         ("plain", prior),
     ), f"{name}-{prior}"
 
@@ -75,10 +73,12 @@ def _image_job(request: Request, weight: Weight | None) -> tuple[Job, str]:
     about["data"] = about_images(images, name, request.source)
     regions = () if images.annotation is None else (images.annotation,)
     return Job(
-        lambda seed: image_case(images, seed, prior=prior, weight=weight, settings=settings),
+        lambda seed: image_case(images, seed, prior=prior, weight=weight, settings=settings).with_engine(
+            request.engine
+        ),
         range(request.seed, request.seed + request.seeds),
         about,
-        _identity(request, prior, settings, _digest(images.inputs, images.labels, *regions)),
+        identity_of(request, prior, settings, _digest(images.inputs, images.labels, *regions)),
         ("plain", prior),
         threads=2,
     ), f"{name}-{prior}"
@@ -96,9 +96,15 @@ def _custom_job(request: Request) -> tuple[Job, str]:
         lambda seed: custom_case(maker, seed, settings),
         range(request.seed, request.seed + request.seeds),
         about,
-        _identity(request, "own", settings, _digest(*arrays)),
+        identity_of(request, "own", settings, _digest(*arrays)),
         ("plain", "prior"),
     ), request.source.replace(":", "-")
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(*arrays: np.ndarray) -> str:
@@ -108,7 +114,7 @@ def _digest(*arrays: np.ndarray) -> str:
     return found.hexdigest()
 
 
-def _identity(request: Request, prior: str, settings: Settings, digest: str) -> dict[str, Any]:
+def identity_of(request: Request, prior: str, settings: Settings, digest: str) -> dict[str, Any]:
     """What a resumed run must share with the one that was stopped: arguments, settings and data."""
     asked = {name: list(v) if isinstance(v, list | tuple) else v for name, v in vars(request).items()}
     return asked | {"prior": prior, **vars(settings), "data_sha256": digest}

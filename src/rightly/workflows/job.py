@@ -50,10 +50,10 @@ def run_job(job: Job, out: Path, *, resume: bool, progress: bool) -> dict[str, A
     Each finished trial is a file of its own, so a killed job goes on where it was; the trial that was running goes
     on from its last epoch. What cannot be trained is found before the folder is made.
     """
-    _check_folder(out, job.identity, resume)
+    check_folder(out, job.identity, resume)
     first = job.make_case(job.seeds[0])
     prove(first)
-    with _folder(out, job.identity), _threads(job.threads):
+    with run_folder(out, job.identity), torch_threads(job.threads):
         start = time.monotonic()
         trials: list[dict[str, Any]] = []
         with bar(str(job.about.get("title", "fit")), enabled=progress) as shown:
@@ -71,7 +71,8 @@ def run_job(job: Job, out: Path, *, resume: bool, progress: bool) -> dict[str, A
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch's number of threads inside; the old one afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -102,7 +103,7 @@ def _trial(job: Job, case: Case, number: int, seed: int, out: Path, resume: bool
     return results
 
 
-def _check_folder(out: Path, identity: dict[str, Any], resume: bool) -> None:
+def check_folder(out: Path, identity: dict[str, Any], resume: bool) -> None:
     """The run folder has to be new or empty or, when resuming, the same run's. Writes nothing."""
     if out.exists() and not out.is_dir():
         raise DataError("the run folder cannot be made", expected="a folder", got=f"a file: {out}")
@@ -131,7 +132,7 @@ def _check_folder(out: Path, identity: dict[str, Any], resume: bool) -> None:
 
 
 @contextmanager
-def _folder(out: Path, identity: dict[str, Any]) -> Iterator[None]:
+def run_folder(out: Path, identity: dict[str, Any]) -> Iterator[None]:
     """The run folder with its ``config.toml``; a run that cannot be trained leaves nothing of a new one behind."""
     made = not out.exists()
     fresh = made or not any(out.iterdir())

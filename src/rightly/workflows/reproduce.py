@@ -22,12 +22,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rightly.core.errors import ArgumentError, CheckpointError, RightlyError
 from rightly.core.progress import bar
 from rightly.evaluation import Comparison, interval
+from rightly.objectives.term import EngineName
 from rightly.report import read_record, write_record, write_report
+from rightly.workflows.summary import engines_of
 
 Size = Literal["smoke", "reduced", "full"]
 Row = dict[str, Any]
@@ -164,6 +166,7 @@ class Settings:
         seed: of everything.
         data_dir: where to look for data first.
         dataset: one of the recipe's ``DATASETS``.
+        engine: of every term.
         trials: where to train.
     """
 
@@ -171,6 +174,7 @@ class Settings:
     seed: int
     data_dir: Path | None
     dataset: str | None
+    engine: EngineName
     trials: Trials
 
     def sized(self, **sizes: Any) -> Any:
@@ -193,6 +197,7 @@ def reproduce(
     resume: bool = False,
     progress: bool = True,
     dataset: str | None = None,
+    engine: EngineName = "auto",
     smoke: bool = False,
 ) -> Path:
     """Run a reproduction and write its folder: trials.jsonl, record.json, figures.json, report.html.
@@ -206,6 +211,7 @@ def reproduce(
         resume: go on with the trials of a run that was killed.
         progress: show a bar with the time left.
         dataset: for recipes that know several; by default the paper's.
+        engine: how the terms' input gradients are taken (see ``rt.Term``).
         smoke: seconds instead of minutes: whether it runs, not what it shows.
 
     Returns:
@@ -213,20 +219,23 @@ def reproduce(
 
     Raises:
         RightlyError: there is no source checkout.
-        ArgumentError: an unknown name or data set, or the folder holds an earlier run.
+        ArgumentError: an unknown name, data set or engine, or the folder holds an earlier run.
         CheckpointError: the folder's trials belong to other settings.
         DataError: the data set is not here.
     """
     path = _find(name)
     recipe = _load(path)
     chosen = _dataset(name, recipe, dataset)
+    if engine not in get_args(EngineName):
+        raise ArgumentError("unknown engine", expected=", ".join(get_args(EngineName)), got=repr(engine))
     size: Size = "full" if full else "smoke" if smoke else "reduced"
     folder = Path("runs") / f"reproduce-{name}" if out is None else Path(out)
-    identity = {"name": name, "size": size, "seed": seed, "dataset": chosen}
+    identity = {"name": name, "size": size, "seed": seed, "dataset": chosen, "engine": engine}
     trials = Trials(folder / "trials.jsonl", identity, resume=resume, progress=progress)
-    settings = Settings(size, seed, None if data_dir is None else Path(data_dir), chosen, trials)
+    settings = Settings(size, seed, None if data_dir is None else Path(data_dir), chosen, engine, trials)
     outcome: Outcome = recipe.run(settings)
     flags = [f"--dataset {chosen}"] if dataset is not None else []
+    flags += [f"--engine {engine}"] if engine != "auto" else []
     flags += {"full": ["--full"], "smoke": ["--smoke"], "reduced": []}[size]
     record, figures = _record(outcome, " ".join(["rightly reproduce", name, *flags, f"--seed {seed}"]))
     write_record(folder, record, figures)
@@ -266,6 +275,7 @@ def run_entry(
         "metrics": {"test": {name: over(rows, key) for name, key in metrics.items()}},
         "explanations": {name: over(rows, key) for name, key in (explanations or {}).items()},
         "seconds": sum(row["seconds"] for row in rows),
+        "engines": engines_of([row.get("engines", {}) for row in rows]),
     }
     return {**entry, **further}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from rightly.core.errors import ArgumentError, DataError
-from rightly.objectives.term import Weight
+from rightly.objectives.term import EngineName, Weight
 from rightly.workflows.case import Settings
 
 #: gradient steps that a training is given at least, unless ``epochs`` is
@@ -22,7 +22,7 @@ _FOREIGN: dict[Kind, tuple[tuple[str, ...], str]] = {
     "table": (("annotations", "regions", "size"), "these belong to images; --irrelevant COLUMN marks columns"),
     "images": (("label", "task", "drop", "irrelevant"), "these belong to tables; the sub-folders are the labels"),
     "custom": (
-        ("label", "prior", "weight", "task", "drop", "irrelevant", "annotations", "regions", "size"),
+        ("label", "prior", "weight", "task", "drop", "irrelevant", "annotations", "regions", "size", "engine"),
         "the function brings its own data and terms",
     ),
 }
@@ -47,6 +47,7 @@ class Request:
     annotations: str | None = None
     regions: Literal["irrelevant", "relevant"] = "irrelevant"
     size: int | None = None
+    engine: EngineName | None = None
 
     @property
     def kind(self) -> Kind:
@@ -58,7 +59,7 @@ class Request:
     @property
     def given(self) -> dict[str, object]:
         """The arguments that differ from their defaults, beside the source."""
-        plain = vars(Request(self.source))
+        plain = vars(type(self)(self.source))
         return {name: value for name, value in vars(self).items() if value != plain[name]}
 
 

@@ -6,7 +6,7 @@ import datetime
 import math
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -77,7 +77,17 @@ def _run(trials: Trials) -> dict[str, Any]:
         "explanations": explanations,
         "history": [trial["history"] for trial in trials],
         "seconds": sum(trial["seconds"] for trial in trials),
+        "engines": engines_of([trial.get("engines", {}) for trial in trials]),
     }
+
+
+def engines_of(trainings: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The engine of each term, and why, as the first of the trainings that had it tells it."""
+    told: dict[str, dict[str, str]] = {}
+    for engines in trainings:
+        for term, text in engines.items():
+            told.setdefault(term, {}).setdefault(text.partition(":")[0], text)
+    return {term: "; ".join(texts.values()) for term, texts in told.items()}
 
 
 def _importances(trials: Trials) -> list[dict[str, Any]]:

@@ -11,12 +11,14 @@ import torch.nn.functional as F
 
 from rightly.core.annotation import Annotation
 from rightly.core.errors import ArgumentError
+from rightly.core.scalar import Output
 from rightly.data import Table, TableEncoder, split_indices
+from rightly.objectives import Term
 from rightly.objectives.term import Weight
 from rightly.references import Sample
 from rightly.workflows import networks
 from rightly.workflows.case import Arm, Case, Settings
-from rightly.workflows.choices import Question, choose
+from rightly.workflows.choices import Choice, Question, choose
 
 
 def table_case(
@@ -48,10 +50,7 @@ def table_case(
     train, validation, test = ((inputs[rows], labels[rows], annotation) for rows in parts)
     data = (train, validation, test)
     n_out = len(table.classes) if classification and len(table.classes) > 2 else 1
-    question = Question(
-        Sample(train[0]), (lambda outputs, _: outputs[:, 0]) if not classification else "logit", "label"
-    )
-    term = choice.make(question, choice.weight if weight is None else weight)
+    term = table_term(table, choice, train[0], choice.weight if weight is None else weight)
     architecture = {"kind": "mlp", "n_in": len(groups), "hidden": [64, 32], "n_out": n_out}
     losses = {False: networks.squared_loss, True: networks.binary_loss if n_out == 1 else F.cross_entropy}
     return Case(
@@ -70,6 +69,17 @@ def table_case(
         classes=table.classes,
         attached={"encoder": encoder.to_json(), "label": table.label, "label_scale": scale},
     )
+
+
+def table_term(table: Table, choice: Choice, train: torch.Tensor, weight: Weight) -> Term:
+    """The prior's term for a model of the table, compared with the training rows (N, F)."""
+    output: Output = "logit" if table.task == "classification" else _value
+    return choice.make(Question(Sample(train), output, "label"), weight)
+
+
+def _value(outputs: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    """What a regression explains: its value."""
+    return outputs[:, 0]
 
 
 def check_irrelevant(table: Table, needs: str, irrelevant: Sequence[str]) -> None:

@@ -54,25 +54,29 @@ def run_trial(case: Case, arm: Arm, seed: int, folder: Path, *, resume: bool) ->
         checkpoint=folder,
         resume=resume,
     )
-    seconds = time.monotonic() - start
-    model = objective.model.eval()
+    return objective.model, judged(case, arm, seed, objective.model, run, time.monotonic() - start)
+
+
+def judged(case: Case, arm: Arm, seed: int, model: nn.Module, run: Run, seconds: float) -> dict[str, Any]:
+    """A trained model measured on its test part, which is looked at here and nowhere else: JSON-able results."""
+    model.eval()
     inputs, labels, _ = arm.test
     truth, found = _unscaled(case, labels.flatten().cpu().numpy(), _predicted(model, inputs, case.task))
     chosen = _chosen(case, arm, seed)
     explained = _explain(case, arm, model, chosen, seed)
-    results: dict[str, Any] = {
+    return {
         "seed": seed,
         "arm": arm.name,
         "metrics": score(truth, found, metrics_for(case.task)),
         "history": _history(run),
         "weight": next(iter(run.weights.values()), None),
         "weight_choice": _weight_choice(run, arm),
+        "engines": run.engines,
         "seconds": seconds,
         "split": {"train": rows(arm.train[0]), "validation": rows(arm.validation[0]), "test": rows(inputs)},
         **_measures(case, arm, chosen, explained),
         "figures": _figures(case, arm, chosen, explained, found),
     }
-    return model, results
 
 
 def prove(case: Case) -> None:
