@@ -45,7 +45,7 @@ FACADES = {"__init__.py", "__main__.py", "recipes.py", "functional.py"}
 #: Optional or slow to import: loaded when first used, so that ``import rightly`` costs what torch costs.
 HEAVY = {
     *("sklearn", "pandas", "scipy", "matplotlib", "PIL", "pyarrow", "rich", "typer", "jinja2"),
-    *("torchvision", "captum", "zennit", "lightning", "pytorch_lightning", "transformers", "skorch", "ray"),
+    *("torchvision", "captum", "zennit", "lightning", "pytorch_lightning", "transformers", "skorch", "ray", "optuna"),
 }
 HEAVY_ALLOWED = {"cli": HEAVY, "integrations": HEAVY, "report": {"jinja2"}}
 

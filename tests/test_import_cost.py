@@ -12,7 +12,7 @@ import pytest
 
 HEAVY = {
     *("sklearn", "pandas", "scipy", "matplotlib", "PIL", "pyarrow", "rich", "typer", "jinja2"),
-    *("torchvision", "captum", "lightning", "transformers", "ray"),
+    *("torchvision", "captum", "lightning", "transformers", "ray", "optuna"),
 }
 
 

@@ -64,7 +64,7 @@ def _expected_gradients(model, inputs, labels, references, seed=0):
     """Equation 4, with the draws that the term makes: (B, F), one example and one sample at a time."""
     k = references.shape[1]
     rows = oracles.singles(model.eval(), inputs, labels)
-    alphas = torch.rand(len(inputs), k, generator=seed).double().tolist()
+    alphas = oracles.strata(torch.rand(len(inputs), k, generator=seed).double())
     return torch.stack([oracles.expected_gradients(s, list(references[b]), alphas[b]) for b, s in enumerate(rows)])
 
 

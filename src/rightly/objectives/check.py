@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,8 +15,11 @@ from torch import Tensor
 from rightly.core import autodiff, seeding
 from rightly.core.annotation import Annotation
 from rightly.core.batch import Inputs, convert, take
-from rightly.core.errors import DoubleBackwardError, NotConnectedError, RightlyError
+from rightly.core.errors import ArgumentError, DoubleBackwardError, NotConnectedError, RightlyError
+from rightly.core.intercept import Unsupported
+from rightly.objectives.engines import Engines
 from rightly.objectives.objective import Objective
+from rightly.objectives.term import EngineName
 
 #: finite differences agree with the gradient to this, where the net has no kink on the way
 TOLERANCE = 1e-4
@@ -23,6 +27,26 @@ TOLERANCE = 1e-4
 _STEPS = (1e-4, 1e-5, 1e-6, 1e-7)
 _NOTHING = 1e-6
 _EXAMPLES = 16
+
+
+@dataclass(frozen=True)
+class EngineCheck:
+    """One engine on one term.
+
+    Attributes:
+        name: the engine's; with ``", bfloat16"`` when it ran under autocast.
+        chosen: whether the term uses it.
+        cost: time of a step with this term alone over a plain step; NaN where the engine refuses.
+        error: relative difference of its parameter gradient from that of double backward in the same precision
+            (for bfloat16 from that in full precision).
+        note: why it was chosen, or why it refuses.
+    """
+
+    name: str
+    chosen: bool
+    cost: float
+    error: float
+    note: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +61,7 @@ class TermCheck:
         cost: time of a step with this term alone over a plain step.
         problem: the error that stops training with it, if any.
         advice: what to do, or what was switched for it.
+        engines: what each engine would cost, and how far off its gradient is.
     """
 
     name: str
@@ -46,6 +71,7 @@ class TermCheck:
     cost: float
     problem: RightlyError | None
     advice: tuple[str, ...]
+    engines: tuple[EngineCheck, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -73,6 +99,9 @@ class CheckReport:
             numbers = f"{t.error:9.1e} {t.gradient_ratio:11.3g} {t.cost:6.2f}x"
             lines.append(f"{t.name[:20]:20} {'yes' if t.ok else 'NO':4} {reached:9} {numbers}")
             lines += [f"    {line}" for line in (*str(t.problem or "").splitlines(), *t.advice)]
+            for e in t.engines:
+                measured = f"{e.cost:6.2f}x  error {e.error:7.1e}" if e.cost == e.cost else f"{'refused':>22}"
+                lines.append(f"  {'*' if e.chosen else ' '} {e.name:29} {measured}  {e.note}")
         return "\n".join(lines)
 
 
@@ -90,7 +119,8 @@ def check(
 
     For each term: a directional derivative in float64 (on a copy, for up to 16 examples) against the gradient that
     training would use; how many parameters it reaches; its gradient beside the task's; and the time of a step.
-    An operator without second derivative is named, with the switch that helps.
+    An operator without second derivative is named, with the switch that helps. A line for every engine says what it
+    would cost and how far off it is; a star marks the one in use.
 
     Args:
         objective: to be checked.
@@ -154,7 +184,65 @@ def _check_term(
         (plain + _seconds(objective, lambda o: o.penalty(o.terms[position], *full))) / plain,
         None,
         tuple(advice),
+        _engines(objective, position, full, plain),
     )
+
+
+def _engines(objective: Objective, position: int, full: Batch, plain: float) -> tuple[EngineCheck, ...]:
+    """A line for every engine."""
+    used = _with_engine(objective, position, objective.terms[position].engine)
+    used.penalty(used.terms[position], *full)
+    choice = used.engines.choices[used.terms[position].name]
+    exact = _parameter_gradient(_with_engine(objective, position, "double-backward"), position, full)
+    found = []
+    for name in ("double-backward", "frozen-masks", "two-phase", "finite-differences"):
+        made = _with_engine(objective, position, name)
+        note = choice.why if name == choice.name else ""
+        try:
+            error = 0.0 if name == "double-backward" else _apart(_parameter_gradient(made, position, full), exact)
+            seconds = _seconds(made, lambda o: o.penalty(o.terms[position], *full), repeats=1)
+        except (ArgumentError, DoubleBackwardError, Unsupported) as reason:
+            refusal = str(reason.got if isinstance(reason, ArgumentError) else reason)
+            found.append(EngineCheck(name, name == choice.name, math.nan, math.nan, refusal))
+            continue
+        found.append(EngineCheck(name, name == choice.name, (plain + seconds) / plain, error, note))
+    return (*found, _half(objective, position, full, exact, plain))
+
+
+def _half(objective: Objective, position: int, full: Batch, exact: list[Tensor | None], plain: float) -> EngineCheck:
+    """Double backward under autocast: cheap, and rounding flips units."""
+    made, name = _with_engine(objective, position, "double-backward"), "double-backward, bfloat16"
+    device = next(made.parameters()).device.type
+    try:
+        with torch.autocast(device, torch.bfloat16):
+            error = _apart(_parameter_gradient(made, position, full), exact)
+            seconds = _seconds(made, lambda o: o.penalty(o.terms[position], *full), repeats=1)
+    except RuntimeError as reason:
+        return EngineCheck(name, False, math.nan, math.nan, str(reason).split("\n")[0])
+    return EngineCheck(name, False, (plain + seconds) / plain, error, 'precision="bfloat16" of rt.fit')
+
+
+def _with_engine(objective: Objective, position: int, name: EngineName) -> Objective:
+    """A copy whose term has this engine, not yet chosen."""
+    copied = copy.deepcopy(objective)
+    terms = list(copied.terms)
+    terms[position] = replace(terms[position], engine=name)
+    copied.terms = tuple(terms)
+    copied.engines = Engines(copied.model)
+    return copied
+
+
+def _parameter_gradient(objective: Objective, position: int, full: Batch) -> list[Tensor | None]:
+    parameters: list[Tensor] = [p for p in objective.model.parameters() if p.requires_grad]
+    draws = seeding.generator("check", "engines")
+    return autodiff.parameter_gradient(objective.penalty(objective.terms[position], *full, draws), parameters)
+
+
+def _apart(found: list[Tensor | None], exact: list[Tensor | None]) -> float:
+    """Distance of two gradients over the size of the second."""
+    pairs = [(f, e) for f, e in zip(found, exact, strict=True) if f is not None and e is not None]
+    size = math.sqrt(sum(float((e.double() ** 2).sum()) for _, e in pairs))
+    return math.sqrt(sum(float(((f - e).double() ** 2).sum()) for f, e in pairs)) / max(size, 1e-30)
 
 
 def _double(objective: Objective) -> Objective:

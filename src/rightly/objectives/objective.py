@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from rightly.core import autodiff, distributed, seeding
 from rightly.core.annotation import Annotation
-from rightly.core.batch import Inputs, call, outputs_of, rows
+from rightly.core.batch import Inputs, call, outputs_of, rows, take
 from rightly.core.checks import check_number
 from rightly.core.errors import ArgumentError, NotConnectedError, ShapeError
+from rightly.objectives.compiled import CompilationError, Compiled, Passes, Step
+from rightly.objectives.engines import Engines, class_numbers
 from rightly.objectives.term import Term
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -85,7 +87,28 @@ class Objective(nn.Module):
         self.step = 0
         #: weight of each term; NaN until "balance" or "auto" is settled
         self.weights = {t.name: math.nan if isinstance(t.weight, str) else float(t.weight) for t in terms}
+        self.engines = Engines(model)
         self._connected: set[str] = set()
+        self._compiled: Compiled | None = None
+
+    def compile(self, **arguments: Any) -> None:  # type: ignore[override]
+        """Compile the whole step from here on: task loss, attributions, priors and all parameter gradients, one graph.
+
+        Each kind of step (shapes, acting terms, modes) is taken eagerly when it first comes, and compiled at its
+        second coming, which takes from seconds to a minute; more than eight kinds stay eager. The first two compiled
+        steps of a kind are compared with the eager gradient. Draws, weights, schedules and ``state_dict`` are those
+        of the eager objective; of the report only ``total`` can be differentiated. Python code that the model or the
+        loss runs beside its tensor operations (printing, counting) runs no more.
+
+        Args:
+            arguments: of ``torch.compile``, such as ``backend`` and ``mode``.
+
+        Raises:
+            CompilationError: at a step that cannot be compiled (dropout, half precision, several processes, code
+                that reads numbers out of tensors, no compiler on the machine) or gives another gradient. The
+                objective is eager again afterwards.
+        """
+        self._compiled = Compiled(arguments)
 
     def forward(
         self,
@@ -112,26 +135,83 @@ class Objective(nn.Module):
         if not isinstance(labels, Tensor):
             raise ArgumentError("labels cannot be read", expected="a tensor, examples first", got=type(labels).__name__)
         share = distributed.local_share(rows(inputs), labels.device)
-        outputs = task = None
-        if part != "prior":
-            outputs = outputs_of(call(self.model, inputs))
-            task = self._task_loss(outputs, labels) * share
-        total = task
-        reports = {}
+        acting: list[Term] = []
+        draws: list[torch.Generator] = []
         for position, term in enumerate(self.terms if part != "task" else ()):
-            strength = term.schedule.strength(self.step)
-            draws = generator or seeding.generator(self.seed, "step", self.step, "term", position, distributed.rank())
-            report, value = self._term(term, strength, inputs, labels, annotation, draws, task, share)
-            reports[term.name] = report
-            if value is not None:
-                total = value if total is None else total + value
+            if self._acts(term):
+                acting.append(term)
+                seed = (self.seed, "step", self.step, "term", position, distributed.rank())
+                draws.append(generator or seeding.generator(*seed))
+
+        def passes() -> Passes:
+            return self._passes(acting, inputs, labels, annotation, draws, part, share)
+
+        total, found = self._compiled_total(passes, acting, inputs, labels, annotation, draws, part) or (None, passes())
+        contributions = [] if found.task is None else [found.task]
+        reports = {term.name: TermReport(None, None, 0.0) for term in self.terms if part != "task"}
+        for term in acting:
+            reports[term.name], value = self._term(term, found.penalties[term.name], found.task)
+            contributions.append(value)
+        if total is None and contributions:
+            total = contributions[0]
+            for value in contributions[1:]:
+                total = total + value
         if total is None:
             # everything rests: a total that backward() accepts and that changes nothing
             total = torch.zeros((), device=labels.device, requires_grad=True)
         if self.training and part != "task":
             # the two halves of an alternating update are one step, or Schedule(every=2) would rest for ever
             self.step += 1
-        return LossReport(total, task, reports, outputs)
+        return LossReport(total, found.task, reports, found.outputs)
+
+    def _passes(
+        self,
+        acting: Sequence[Term],
+        inputs: Inputs,
+        labels: Tensor,
+        annotation: Annotation | None,
+        draws: Sequence[torch.Generator],
+        part: Part,
+        share: float,
+    ) -> Passes:
+        """Everything that is read off the model."""
+        outputs = task = None
+        penalties: dict[str, Tensor] = {}
+        sharing = self._sharing(acting, inputs, labels) if part == "both" else None
+        if part != "prior" and sharing is None:
+            # before the terms: in training mode this pass moves batch norm's statistics, which they must find as
+            # their gradients will find them
+            outputs = outputs_of(call(self.model, inputs))
+        for term, generator in zip(acting, draws, strict=True):
+            penalty, came = self._penalty(term, inputs, labels, annotation, generator, term is sharing)
+            penalties[term.name] = penalty * share if term.prior.level == "example" else penalty
+            outputs = came if term is sharing else outputs
+        if part != "prior":
+            if outputs is None:
+                outputs = outputs_of(call(self.model, inputs))
+            task = self._task_loss(outputs, labels) * share
+        return Passes(outputs, task, penalties)
+
+    def _compiled_total(
+        self,
+        passes: Callable[[], Passes],
+        acting: Sequence[Term],
+        inputs: Inputs,
+        labels: Tensor,
+        annotation: Annotation | None,
+        draws: Sequence[torch.Generator],
+        part: Part,
+    ) -> tuple[Tensor, Passes] | None:
+        """What the compiled step gives; None where this one has to be taken eagerly."""
+        weights = {term.name: self._weight(term) for term in acting}
+        open_ = any(map(math.isnan, weights.values()))
+        if self._compiled is None or open_ or not torch.is_grad_enabled() or (part == "prior" and not acting):
+            return None
+        try:
+            return self._compiled(Step(self, passes, inputs, labels, annotation, draws, weights, part))
+        except CompilationError:
+            self._compiled = None
+            raise
 
     def _task_loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         loss = self.loss(outputs, labels)
@@ -145,28 +225,27 @@ class Objective(nn.Module):
             )
         return loss
 
-    def _term(
-        self,
-        term: Term,
-        strength: float,
-        inputs: Inputs,
-        labels: Tensor,
-        annotation: Annotation | None,
-        draws: torch.Generator,
-        task: Tensor | None,
-        share: float,
-    ) -> tuple[TermReport, Tensor | None]:
-        if strength == 0 or self.weights[term.name] == 0:
-            return TermReport(None, None, 0.0), None
-        penalty = self.penalty(term, inputs, labels, annotation, draws)
-        if term.prior.level == "example":
-            penalty = penalty * share
+    def _acts(self, term: Term) -> bool:
+        """Whether the term does not rest at this step."""
+        return term.schedule.strength(self.step) != 0 and self.weights[term.name] != 0
+
+    def _sharing(self, acting: Sequence[Term], inputs: Inputs, labels: Tensor) -> Term | None:
+        """The term whose pass serves the task as well, if there is one."""
+        if not torch.is_grad_enabled():
+            return None
+        return next((t for t in acting if t.fraction == 1 and self.engines.shares(t, inputs, labels)), None)
+
+    def _term(self, term: Term, penalty: Tensor, task: Tensor | None) -> tuple[TermReport, Tensor]:
         if math.isnan(self.weights[term.name]):
             self._settle(term, task, penalty)
-        weight = self.weights[term.name]
-        weight = 0.0 if math.isnan(weight) else weight * strength
+        weight = self._weight(term)
+        weight = 0.0 if math.isnan(weight) else weight
         value = weight * penalty
         return TermReport(penalty.detach(), value.detach(), weight), value
+
+    def _weight(self, term: Term) -> float:
+        """The weight in force at this step; NaN until it is settled."""
+        return self.weights[term.name] * term.schedule.strength(self.step)
 
     def penalty(
         self,
@@ -180,20 +259,35 @@ class Objective(nn.Module):
 
         Keeps its graph unless called under ``torch.no_grad()``.
         """
+        return self._penalty(term, inputs, labels, annotation, generator, share=False)[0]
+
+    def _penalty(
+        self,
+        term: Term,
+        inputs: Inputs,
+        labels: Tensor | None,
+        annotation: Annotation | None,
+        generator: torch.Generator | None,
+        share: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The penalty, and with ``share`` the model's outputs if they came along."""
+        outputs = None
         keep = torch.is_grad_enabled()
-        found = term.attribution(
-            self.model,
-            inputs,
-            _class_numbers(labels),
-            create_graph=keep,
-            diagnostics=False,
-            generator=generator,
-        )
+        if keep and term.fraction < 1:
+            share = False
+            index = _some(rows(inputs), term.fraction, generator or seeding.generator("fraction"))
+            labels = labels if labels is None else labels[index.to(labels.device)]
+            inputs, annotation = take(inputs, index), annotation and annotation.take(index)
+        if keep:
+            found, outputs = self.engines.attributions(term, inputs, labels, generator, share=share)
+        else:
+            numbers = class_numbers(labels)
+            found = term.attribution(self.model, inputs, numbers, diagnostics=False, generator=generator)
         value = term.prior(found.attributions, annotation, found.target)
         penalty = value.mean() if term.prior.level == "example" else value
         if keep and term.name not in self._connected:
             self._prove_connected(term, penalty)
-        return penalty
+        return penalty, outputs
 
     def _prove_connected(self, term: Term, penalty: Tensor) -> None:
         """Once a term: a penalty that reaches no parameter would train nothing, and say nothing."""
@@ -259,14 +353,12 @@ class Objective(nn.Module):
         self.weights = dict(zip(self.weights, weights, strict=True))
 
 
+def _some(batch: int, fraction: float, generator: torch.Generator) -> Tensor:
+    """Numbers of a random part of the examples."""
+    return torch.randperm(batch, generator=generator)[: math.ceil(fraction * batch)]
+
+
 def _ratio(task: float, penalty: float) -> float:
     """Task loss over penalty over all processes; NaN (not settled) when a penalty of zero gives no scale."""
     sums = distributed.global_sum(torch.tensor([task, penalty], dtype=torch.float64))
     return float(sums[0] / sums[1]) if sums[1] > 0 else math.nan
-
-
-def _class_numbers(labels: Tensor | None) -> Tensor | None:
-    """Labels (B, 1) are flattened, so that what a loss accepts an attribution accepts."""
-    if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
-        return labels[:, 0]
-    return labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from rightly.attributions import Attribution
 from rightly.core.checks import check_count
@@ -13,6 +13,7 @@ from rightly.core.registry import name_of
 from rightly.priors import Prior
 
 Weight = float | Literal["balance", "auto"]
+EngineName = Literal["auto", "double-backward", "frozen-masks", "two-phase", "finite-differences"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,13 @@ class Term:
             first batch (Ross 2018, appendix 2.A); ``"auto"`` lets ``rt.fit`` choose it by validation.
         name: in reports; by default the prior's registered name.
         schedule: when it acts.
+        engine: how its input gradients are taken. ``"auto"`` takes the cheapest that is exact for the model, proved
+            against double backward at the first step: ``"frozen-masks"`` for piecewise-linear models,
+            ``"double-backward"`` for any other, ``"two-phase"`` (either of them, in chunks) where one graph would fill
+            the memory. ``"finite-differences"``, for smooth models only, is an approximation.
+        fraction: of each batch that the term sees, drawn anew at every step. Unbiased for priors of level
+            ``"example"``, only noisier; one of level ``"batch"`` (the Gini coefficient of mean attributions) is that
+            of a smaller batch, which is another number.
     """
 
     attribution: Attribution
@@ -62,6 +70,8 @@ class Term:
     weight: Weight = 1.0
     name: str = ""
     schedule: Schedule = field(default_factory=Schedule)
+    engine: EngineName = "auto"
+    fraction: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.attribution, Attribution):
@@ -80,5 +90,9 @@ class Term:
             raise ArgumentError(
                 "unusable weight", expected="a finite number >= 0, 'balance' or 'auto'", got=repr(self.weight)
             )
+        if self.engine not in get_args(EngineName):
+            raise ArgumentError("unknown engine", expected=", ".join(get_args(EngineName)), got=repr(self.engine))
+        if not isinstance(self.fraction, int | float) or not 0 < self.fraction <= 1:
+            raise ArgumentError("unusable fraction of a batch", expected="in (0, 1]", got=repr(self.fraction))
         if not self.name:
             object.__setattr__(self, "name", name_of(self.prior))
