@@ -121,6 +121,22 @@ def test_an_image_network_with_batch_norm_in_training_mode():
     assert graphs(twin) == 2
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+def test_dropout_draws_what_it_would_have_drawn(inplace):
+    first = nn.Linear(6, 8), nn.Dropout(0.5, inplace), nn.Tanh()
+    layers = *first, nn.Linear(8, 8), nn.Dropout(0.2), nn.Linear(8, CLASSES)
+    eager, twin = pair(nn.Sequential(*layers), rt.Term(EG, rt.priors.L2()))
+    for step in range(5):
+        both = []
+        for one in (eager, twin):
+            torch.manual_seed(step)
+            both.append(act(one, *batch(step, (6,))))
+            both.append(torch.rand(3))
+        check_equal(eager, twin, both[0], both[2])
+        assert torch.equal(both[1], both[3])  # the global state has moved alike
+    assert graphs(twin) == 1
+
+
 def test_float32_and_attention():
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, activation="gelu", batch_first=True)
@@ -137,7 +153,8 @@ def test_the_default_compiler_where_there_is_one():
     try:
         right = act(twin, *batch(1, (6,)))
     except CompilationError as reason:  # a machine without: named, and the objective is eager again
-        assert "ompiler" in str(reason)
+        if "ompiler" not in str(reason):
+            raise
         right = act(twin, *batch(1, (6,)))
     check_equal(eager, twin, act(eager, *batch(1, (6,))), right)
     train(eager, twin, 2, (6,))
@@ -303,7 +320,7 @@ ODD = {
     "array": (lambda h: h * torch.as_tensor(h.detach().numpy().mean()), "number"),
     "list": (lambda h: h * max(h.detach().flatten().tolist()), "number"),
     "mask": (lambda h: h + h[h > 0].mean(), "shape"),
-    "dropout": (lambda h: F.dropout(h, 0.5), "random"),
+    "noisy kinks": (lambda h: F.rrelu(h, training=True), "random"),
     "noise": (lambda h: h + torch.randn(len(h), CLASSES, dtype=h.dtype), "random"),
     "own generator": (lambda h: h + torch.randn(len(h), CLASSES, dtype=h.dtype, generator=OWN), "generator"),
 }
@@ -387,6 +404,7 @@ def absent(graph, inputs):
 def test_a_compiler_that_is_wrong_is_found_out(backend, why):
     _, twin = pair(vector_model(), rt.Term(EG, rt.priors.L2()), backend=backend)
     act(twin, *batch(0, (6,)))
+    if backend is forgetful:  # right at its first step
+        act(twin, *batch(1, (6,)))
     with pytest.raises(CompilationError, match=why):
-        for step in range(1, 3):
-            act(twin, *batch(step, (6,)))
+        act(twin, *batch(2, (6,)))

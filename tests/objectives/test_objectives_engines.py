@@ -320,3 +320,36 @@ def test_an_engine_is_none_of_the_attributions_business():
     EG(subject.model, subject.inputs, subject.labels, engine=Never())
     with pytest.raises(AssertionError):
         explain(EG, subject, Never())
+
+
+def test_another_model_is_the_one_that_is_trained():
+    subject = piecewise()
+    whole = rt.Objective(subject.model, F.cross_entropy, [rt.Term(rt.Gradient(), rt.priors.L2(), 1.0)])
+    whole(subject.inputs, subject.labels)
+    whole.model = piecewise().model
+    whole(subject.inputs, subject.labels, part="prior").total.backward()
+    assert all(p.grad is None for p in subject.model.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in whole.model.parameters())
+
+
+def test_an_engine_is_picked_for_each_precision():
+    subject = piecewise()
+    model, inputs = subject.model.float(), subject.inputs.float()
+    whole = rt.Objective(model, F.cross_entropy, [rt.Term(rt.Gradient(), rt.priors.L2(), 1.0, name="l2")])
+    whole(inputs, subject.labels)
+    assert whole.engines.choices["l2"].name == "frozen-masks"
+    with torch.autocast("cpu", torch.bfloat16):
+        whole(inputs, subject.labels)
+        assert whole.engines.choices["l2"].name == "double-backward"
+    whole(inputs, subject.labels)
+    assert whole.engines.choices["l2"].name == "frozen-masks"
+
+
+def test_differences_are_not_taken_under_autocast():
+    subject = case("gelu")
+    model, inputs = subject.model.float(), subject.inputs.float()
+    term = rt.Term(rt.ExpectedGradients(), rt.priors.L2(), 1.0, name="l2", engine="finite-differences")
+    whole = rt.Objective(model, F.cross_entropy, [term])
+    whole(inputs, subject.labels)
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ArgumentError, match="finite differences"):
+        whole(inputs, subject.labels)

@@ -72,6 +72,8 @@ class FiniteDifferences:
         """See ``Engine``. Raises ``Unsupported`` for points that depend on parameters: their part would be missing."""
         if points.requires_grad:
             raise Unsupported("the points themselves depend on parameters")
+        if torch.is_autocast_enabled(points.device.type):
+            raise Unsupported("autocast rounds more than a difference leaves")
         pair = _Pair(self, read, value_of, points)
         return _Difference.apply(pair, *pair.parameters)  # type: ignore[no-any-return,no-untyped-call]
 

@@ -69,7 +69,7 @@ class Engines:
         self.model = model
         self.choices: dict[str, EngineChoice] = {}
         self._made: dict[str, Engine] = {}
-        self._modes: dict[str, list[bool]] = {}
+        self._proved_in: dict[str, tuple[list[bool], bool]] = {}
 
     def attributions(
         self,
@@ -100,13 +100,15 @@ class Engines:
         return found, engine.finish() if isinstance(engine, FrozenMasks | FrozenStack) else None
 
     def choice(self, term: Term, inputs: Inputs, labels: Tensor | None) -> EngineChoice:
-        """The engine of a term, picked if this is its first step, or if a shared pass was proved in another mode."""
+        """The engine of a term, picked at its first step, and again in another precision or (if it shares) mode."""
         modes = [module.training for module in self.model.modules()]
+        half = any(torch.is_autocast_enabled(part.device.type) for part in tensors(inputs))
         known = self.choices.get(term.name)
-        if known is None or (known.shared and modes != self._modes.setdefault(term.name, modes)):
+        proved_in = self._proved_in.setdefault(term.name, (modes, half))
+        if known is None or half != proved_in[1] or (known.shared and modes != proved_in[0]):
             with autodiff.naming_operators():
                 self.choices[term.name] = self._choose(term, inputs, labels)
-            self._modes[term.name] = modes
+            self._proved_in[term.name] = modes, half
             self._made.pop(term.name, None)
         return self.choices[term.name]
 

@@ -15,8 +15,9 @@ from rightly.core.annotation import Annotation
 from rightly.core.batch import Inputs, call, outputs_of, rows, take
 from rightly.core.checks import check_number
 from rightly.core.errors import ArgumentError, NotConnectedError, ShapeError
-from rightly.objectives.compiled import CompilationError, Compiled, Passes, Step
+from rightly.objectives.compiled import Compiled
 from rightly.objectives.engines import Engines, class_numbers
+from rightly.objectives.step import CompilationError, Passes, Step
 from rightly.objectives.term import Term
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -91,11 +92,11 @@ class Objective(nn.Module):
         self._connected: set[str] = set()
         self._compiled: Compiled | None = None
 
-    def compile(self, **arguments: Any) -> None:  # type: ignore[override]
+    def compile(self, **arguments: Any) -> None:
         """Compile the whole step from here on: task loss, attributions, priors and all parameter gradients, one graph.
 
         Each kind of step (shapes, acting terms, modes) is taken eagerly when it first comes, and compiled at its
-        second coming, which takes from seconds to a minute; more than eight kinds stay eager. The first two compiled
+        second coming, which takes from seconds to minutes; more than eight kinds stay eager. The first two compiled
         steps of a kind are compared with the eager gradient. Draws, weights, schedules and ``state_dict`` are those
         of the eager objective; of the report only ``total`` can be differentiated. Python code that the model or the
         loss runs beside its tensor operations (printing, counting) runs no more.
@@ -104,9 +105,9 @@ class Objective(nn.Module):
             arguments: of ``torch.compile``, such as ``backend`` and ``mode``.
 
         Raises:
-            CompilationError: at a step that cannot be compiled (dropout, half precision, several processes, code
-                that reads numbers out of tensors, no compiler on the machine) or gives another gradient. The
-                objective is eager again afterwards.
+            CompilationError: later, at a step that cannot be compiled or comes out with another gradient: half
+                precision, several processes, code that reads numbers out of tensors, random draws other than
+                dropout's on a processor, no compiler on the machine. The objective is eager again afterwards.
         """
         self._compiled = Compiled(arguments)
 
@@ -134,6 +135,7 @@ class Objective(nn.Module):
             raise ArgumentError("unknown part", expected=", ".join(get_args(Part)), got=repr(part))
         if not isinstance(labels, Tensor):
             raise ArgumentError("labels cannot be read", expected="a tensor, examples first", got=type(labels).__name__)
+        self._follow_model()
         share = distributed.local_share(rows(inputs), labels.device)
         acting: list[Term] = []
         draws: list[torch.Generator] = []
@@ -203,12 +205,14 @@ class Objective(nn.Module):
         part: Part,
     ) -> tuple[Tensor, Passes] | None:
         """What the compiled step gives; None where this one has to be taken eagerly."""
-        weights = {term.name: self._weight(term) for term in acting}
-        open_ = any(map(math.isnan, weights.values()))
-        if self._compiled is None or open_ or not torch.is_grad_enabled() or (part == "prior" and not acting):
+        if self._compiled is None or not torch.is_grad_enabled() or (part == "prior" and not acting):
             return None
+        weights = {term.name: self._weight(term) for term in acting}
+        if any(map(math.isnan, weights.values())):
+            return None  # settled by this step
         try:
-            return self._compiled(Step(self, passes, inputs, labels, annotation, draws, weights, part))
+            generators = [*draws, torch.default_generator]
+            return self._compiled(Step(self, passes, inputs, labels, annotation, generators, weights, part))
         except CompilationError:
             self._compiled = None
             raise
@@ -259,7 +263,14 @@ class Objective(nn.Module):
 
         Keeps its graph unless called under ``torch.no_grad()``.
         """
+        self._follow_model()
         return self._penalty(term, inputs, labels, annotation, generator, share=False)[0]
+
+    def _follow_model(self) -> None:
+        """Another model than before has to prove everything anew."""
+        if self.engines.model is not self.model:
+            self.engines = Engines(self.model)
+            self._connected.clear()
 
     def _penalty(
         self,
