@@ -7,6 +7,7 @@ as curves, without numbers; what can be compared is their order.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -50,7 +51,7 @@ def run(settings: Settings) -> Outcome:
 
     def work(key: dict[str, Any]) -> dict[str, Any]:
         checkpoint = settings.trials.checkpoint(key) if settings.size == "full" else None
-        return train(key, parts(), sizes, checkpoint, maps=key["seed"] == seeds[0])
+        return train(key, parts(), sizes, checkpoint, settings.engine, maps=key["seed"] == seeds[0])
 
     tried = [{"arm": arm, "weight": weight, "seed": seeds[0]} for weight in weights for arm in PRIORS]
     first = settings.trials.run("weights", [{"arm": "plain", "weight": 0.0, "seed": seeds[0]}, *tried], work)
@@ -73,11 +74,11 @@ def choose(plain: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def train(
-    key: dict[str, Any], parts: dict[str, tuple[Tensor, Tensor]], sizes: Sizes, checkpoint: Any, maps: bool
+    key: dict[str, Any], parts: dict[str, tuple[Tensor, Tensor]], sizes: Sizes, checkpoint: Any, engine: Any, maps: bool
 ) -> dict[str, Any]:
     """Train one network; accuracy under noise, penalty, and the roughness of its expected gradients."""
     model = rt.models.paper_cnn(seed=key["seed"])
-    terms = _terms(key["arm"], key["weight"])
+    terms = [replace(term, engine=engine) for term in _terms(key["arm"], key["weight"])]
     objective = rt.Objective(model, cross_entropy, terms, seed=key["seed"])
     run = rt.fit(
         objective,
@@ -102,6 +103,7 @@ def train(
         "penalty": sum(penalties),
         "roughness": _roughness(model, parts, sizes.explained),
         "history": _history(run),
+        "engines": run.engines,
     }
     found["clean"], found["noisy"] = found["noise"][0], sum(found["noise"][1:]) / len(NOISE[1:])
     return {**found, "maps": _maps(model, parts, sizes.explained)} if maps else found

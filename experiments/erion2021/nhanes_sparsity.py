@@ -8,6 +8,7 @@ and with their Gini coefficient. Numbers beside ours: the article and the result
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -56,7 +57,7 @@ def run(settings: Settings) -> Outcome:
     split = cache(lambda seed: _split(table(), seed, settings.dataset == "nhanes-binned"))
 
     def work(key: dict[str, Any]) -> dict[str, Any]:
-        return train(key, split(key["seed"]), samples, epochs)
+        return train(key, split(key["seed"]), samples, epochs, settings.engine)
 
     strengths = [("plain", 0.0), *((arm, weight) for arm in TITLES if arm != "plain" for weight in weights)]
     keys = [
@@ -78,12 +79,15 @@ def choose(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def train(key: dict[str, Any], split: dict[str, tuple[Tensor, Tensor]], samples: int, epochs: int) -> dict[str, Any]:
+def train(
+    key: dict[str, Any], split: dict[str, tuple[Tensor, Tensor]], samples: int, epochs: int, engine: Any
+) -> dict[str, Any]:
     """Train one network on one split and measure it."""
     inputs, labels = split["train"]
     model = rt.models.mlp(inputs.shape[1], (512, 128, 32), 1, seed=key["seed"])
     loss = _penalised(model, key["weight"]) if key["arm"] == "l1_weights" else binary_cross_entropy_with_logits
-    objective = rt.Objective(model, loss, _terms(key["arm"], key["weight"], inputs, samples), seed=key["seed"])
+    terms = [replace(term, engine=engine) for term in _terms(key["arm"], key["weight"], inputs, samples)]
+    objective = rt.Objective(model, loss, terms, seed=key["seed"])
     run = rt.fit(
         objective,
         (inputs, labels),
@@ -102,6 +106,7 @@ def train(key: dict[str, Any], split: dict[str, tuple[Tensor, Tensor]], samples:
         "lorenz": [round(value, 6) for value in lorenz(importance.values)],
         "size": float(importance.values.sum()),
         "best_epoch": run.best_epoch,
+        "engines": run.engines,
     }
 
 

@@ -8,6 +8,7 @@ the same network on plain MNIST. Numbers beside ours: the thesis, section 2.3.3,
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -55,28 +56,24 @@ def run(settings: Settings) -> Outcome:
         return rt.data.decoy_mnist(mnist, seed)
 
     def work(key: dict[str, Any]) -> dict[str, Any]:
-        return train(key, digits(key["seed"]), epochs, maps=key["seed"] == seeds[0])
+        return train(key, digits(key["seed"]), epochs, settings.engine, maps=key["seed"] == seeds[0])
 
-    keys = [key for seed in seeds for key in [*_keys(seed, lambdas), *_variant_keys(seed)]]
+    keys = [key for seed in seeds for key in _keys(seed, lambdas)]
     rows = settings.trials.run("decoy-mnist", keys, work)
     return _outcome(settings, rows, seeds, epochs, lambdas)
 
 
 def _keys(seed: int, lambdas: list[float]) -> list[dict[str, Any]]:
-    """One seed's trials in our setting."""
-    keys: list[dict[str, Any]] = [{"arm": arm, "weight": 0.0, "variant": "ours"} for arm in ("plain", "no_decoy")]
-    keys += [{"arm": "right_reasons", "weight": weight, "variant": "ours"} for weight in lambdas]
-    keys += [{"arm": "balance", "weight": "balance", "variant": variant} for variant in BALANCES]
-    return [{**key, "seed": seed} for key in keys]
+    """One seed's trials, in our setting and in the others."""
+    arms: list[tuple[str, Any, str]] = [("plain", 0.0, "ours"), ("no_decoy", 0.0, "ours")]
+    arms += [("right_reasons", weight, "ours") for weight in lambdas]
+    arms += [("balance", "balance", variant) for variant in BALANCES]
+    for variant in VARIANTS:
+        arms += [("plain", 0.0, variant), ("right_reasons", PAPER_LAMBDA, variant)]
+    return [{"arm": arm, "weight": weight, "variant": variant, "seed": seed} for arm, weight, variant in arms]
 
 
-def _variant_keys(seed: int) -> list[dict[str, Any]]:
-    """One seed's trials in the other settings."""
-    arms = (("plain", 0.0), ("right_reasons", PAPER_LAMBDA))
-    return [{"arm": a, "weight": w, "variant": variant, "seed": seed} for variant in VARIANTS for a, w in arms]
-
-
-def train(key: dict[str, Any], digits: Any, epochs: int, maps: bool) -> dict[str, Any]:
+def train(key: dict[str, Any], digits: Any, epochs: int, engine: Any, maps: bool) -> dict[str, Any]:
     """Train one network and measure it on every part."""
     scale = 255.0 if key["variant"] == "thesis" else 1.0
     model = _network(key["seed"], key["variant"])
@@ -85,7 +82,7 @@ def train(key: dict[str, Any], digits: Any, epochs: int, maps: bool) -> dict[str
     terms = []
     if key["arm"] in ("right_reasons", "balance"):
         terms = [rt.recipes.right_for_the_right_reasons(key["weight"], input_scale=255 / scale)]
-    objective = rt.Objective(model, cross_entropy, terms, seed=key["seed"])
+    objective = rt.Objective(model, cross_entropy, [replace(term, engine=engine) for term in terms], seed=key["seed"])
     few = torch.arange(min(len(labels), 10 * BATCH))
     start = _first_losses(objective, inputs[few], labels[few], annotation.take(few))
     if key["arm"] == "balance" and key["variant"] != "ours":
@@ -95,10 +92,10 @@ def train(key: dict[str, Any], digits: Any, epochs: int, maps: bool) -> dict[str
     run = rt.fit(
         objective, (inputs, labels, annotation), epochs=epochs, batch_size=BATCH, weight_decay=decay, seed=key["seed"]
     )
-    found = {**start, "history": _history(run), "lambda": (255 / scale) ** 2 * next(iter(run.weights.values()), 0.0)}
+    found = {**start, "history": _history(run), "engines": run.engines}
+    found["lambda"] = (255 / scale) ** 2 * next(iter(run.weights.values()), 0.0)
     for name in ("train", "validation", "test"):
-        part = getattr(digits, name)
-        found[name] = _accuracy(model, _inputs(part, key["arm"], scale), torch.from_numpy(part.labels))
+        found[name] = _accuracy(model, getattr(digits, name), key["arm"], scale)
     explained = _explained(model, digits.test, key["arm"], scale)
     found["inside"] = float(share_inside(explained, torch.from_numpy(digits.test.irrelevant[: len(explained)])).mean())
     if maps and key["variant"] == "ours" and key["weight"] in (0.0, PAPER_LAMBDA):
@@ -122,9 +119,9 @@ def _inputs(part: Any, arm: str, scale: float) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _accuracy(model: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> float:
+def _accuracy(model: nn.Module, part: Any, arm: str, scale: float) -> float:
     model.eval()
-    return float((model(inputs).argmax(1) == labels).double().mean())
+    return float((model(_inputs(part, arm, scale)).argmax(1) == torch.from_numpy(part.labels)).double().mean())
 
 
 def _first_losses(
@@ -139,11 +136,10 @@ def _first_losses(
 
 def _history(run: rt.Run) -> dict[str, Any]:
     """The training curves as the record wants them."""
-    names = run.history[0]["terms"]
     return {
         "epoch": [entry["epoch"] for entry in run.history],
         "task": [round(entry["task"], 5) for entry in run.history],
-        "terms": {name: [round(entry["terms"][name], 6) for entry in run.history] for name in names},
+        "terms": {name: [round(entry["terms"][name], 6) for entry in run.history] for name in run.weights},
     }
 
 
@@ -330,9 +326,7 @@ def _map_figure(plain: dict[str, Any], right: dict[str, Any]) -> list[dict[str, 
 
     return [
         {
-            "image": first["image"],
-            "label": first["label"],
-            "annotation": first["annotation"],
+            **{name: first[name] for name in ("image", "label", "annotation")},
             "runs": {"plain": shown(first), "right_reasons": shown(second)},
         }
         for first, second in zip(plain["maps"], right["maps"], strict=True)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.page import committed, page
-from benchmarks.schema import validate
 from torch import nn
 
 import rightly as rt
 from benchmarks import __main__ as command
 from benchmarks import cases, harness, posthoc, steps, targets
+from benchmarks.page import committed, page
+from benchmarks.schema import validate
 from rightly.core.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]

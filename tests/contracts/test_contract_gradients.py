@@ -37,7 +37,7 @@ PAIRS = list(combinations())
 ROOMS = {
     "space": (rt.spaces, set(), 2),
     "reference": (rt.references, set(), 6),
-    "attribution": (rt.attributions, {"Attribution"}, 7),
+    "attribution": (rt.attributions, {"Attribution", "StoredAttributions"}, 7),
     "prior": (rt.priors, {"Prior"}, 9),
 }
 WITH_REFERENCES = [e for e in components("attribution") if "reference" in inspect.signature(e.cls).parameters]

@@ -88,6 +88,48 @@ def test_a_killed_run_goes_on_to_the_same_record(name, finished, digits, tmp_pat
     assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == len(lines)
 
 
+#: for each recipe, its runs with a term
+TRAINED = {
+    "decoy-mnist": ("right_reasons", "balance"),
+    "mnist-noise": ("eg_smoothness", "gradient_smoothness"),
+    "nhanes-sparsity": ("l1_eg", "gini_eg"),
+}
+
+
+def learned(record, run):
+    """What tells two trained networks apart most finely: how concentrated or smooth their explanations are."""
+    explanations = record["runs"][run]["explanations"].values()
+    return [value for entry in explanations if isinstance(entry, dict) for value in entry["values"]]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_no_engine_changes_what_is_learned(name, finished, digits, tmp_path):
+    own, asked = (read_record(f) for f in (finished[name], smoke(name, tmp_path, engine="double-backward")))
+    assert "--engine double-backward" in asked["rerun"]
+    assert "--engine" not in own["rerun"]
+    for run, record in asked["runs"].items():
+        if run not in TRAINED[name]:
+            assert record["engines"] == own["runs"][run]["engines"] == {}
+            assert learned(asked, run) == learned(own, run)
+            continue
+        assert set(record["engines"].values()) == {"double-backward: asked for"}
+        assert all(text.startswith("frozen-masks: ") for text in own["runs"][run]["engines"].values())
+        assert learned(asked, run) == pytest.approx(learned(own, run), rel=1e-5)
+        # fine enough to see the prior itself, at this size as well
+        assert learned(asked, run) != pytest.approx(learned(own, "plain"), rel=1e-4)
+        for metric, found in record["metrics"]["test"].items():
+            expected = own["runs"][run]["metrics"]["test"][metric]["values"]
+            assert found["values"] == pytest.approx(expected, abs=0.01), (run, metric)
+
+
+def test_the_engine_belongs_to_the_run(finished, tmp_path):
+    with pytest.raises(CheckpointError, match="another run"):
+        smoke("decoy-mnist", finished["decoy-mnist"], resume=True, engine="double-backward")
+    with pytest.raises(ArgumentError, match="frozen-masks"):
+        reproduce("decoy-mnist", out=tmp_path, engine="turbo")
+    assert not list(tmp_path.iterdir())
+
+
 def test_finished_trials_are_not_repeated(finished, tmp_path, monkeypatch):
     shutil.copy(finished["mnist-noise"] / "trials.jsonl", tmp_path)
     monkeypatch.setattr(rt, "fit", lambda *_, **__: pytest.fail("trained again"))

@@ -45,7 +45,7 @@ def test_the_choice_is_made_once_and_told():
     assert choice(whole) is first
     assert first.name == "frozen-masks"
     assert "piecewise linear" in first.why
-    assert "agrees with double backward" in first.why
+    assert "proved against double backward" in first.why
     assert first.error < 1e-12
 
 

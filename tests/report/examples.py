@@ -65,6 +65,7 @@ def full_run(name: str, features: list[str], seeds: int = 3) -> Record:
         run |= {
             "title": f"The {name} prior",
             "weight": 0.1,
+            "engines": {name: "frozen-masks: a plain stack of layers"},
             "prior": {
                 "name": name,
                 "description": "Few features should matter.",

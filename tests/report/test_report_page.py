@@ -282,6 +282,14 @@ def test_a_reader_is_told_what_the_measures_mean() -> None:
     assert "They do not show causes" in text
 
 
+def test_the_engine_of_every_term_is_told() -> None:
+    record = full_record()
+    assert render(record).count("<dt>Engine</dt>") == 1
+    assert "<dd>frozen-masks: a plain stack of layers</dd>" in render(record)
+    record["runs"]["sparsity"]["engines"] = {"b": "two-phase: asked for", "a": "double-backward: asked for"}
+    assert "<dd>a by double-backward: asked for; b by two-phase: asked for</dd>" in render(record)
+
+
 def test_prediction_and_truth_stand_under_the_maps() -> None:
     text = words(render(full_record(), full_figures()))
     assert "True: 3" in text

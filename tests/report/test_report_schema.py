@@ -91,6 +91,8 @@ DEFECTS: list[tuple[str, Any, str]] = [
         "candidates[0].weight: expected a finite number at least 0",
     ),
     ("runs.sparsity.weight_choice.candidates.0.chosen", True, "expected at most one chosen candidate, got 2"),
+    ("runs.sparsity.engines", "frozen-masks", "runs.sparsity.engines: expected a dict"),
+    ("runs.sparsity.engines.sparsity", 1, "runs.sparsity.engines.sparsity: expected text"),
     ("comparison.auc.p", 1.5, "comparison.auc.p: expected a finite number at least 0 and at most 1"),
     ("comparison.auc.difference", GONE, "comparison.auc.difference: expected to be there"),
     ("comparison.auc.high", -1, "comparison.auc: expected low at most high"),

@@ -2,12 +2,12 @@
 
 from rightly.attributions.attribute import attribute
 from rightly.attributions.base import Attribution
-from rightly.attributions.store import StoredAttributions
 from rightly.attributions.grad_cam import GradCam
 from rightly.attributions.gradient import Gradient, InputXGradient
 from rightly.attributions.occlusion import Occlusion
 from rightly.attributions.path import ExpectedGradients, IntegratedGradients
 from rightly.attributions.smoothgrad import SmoothGrad
+from rightly.attributions.store import StoredAttributions
 
 __all__ = [
     "Attribution",

@@ -231,7 +231,7 @@ class _Trial:
                 "double-backward", f"frozen masks differ from double backward by {error:.1e} on the first batch"
             )
         shared = self._shared(engine)
-        why += f"; agrees with double backward to {error:.0e}" + (", and the task shares its pass" if shared else "")
+        why += "; proved against double backward" + (", and the task shares its pass" if shared else "")
         stack = isinstance(engine, FrozenStack)
         return EngineChoice("frozen-masks", why, error, shared=shared, stack=stack)
 

@@ -129,6 +129,7 @@ _RUN = fields(
             )
         ),
         "weight_choice": nullable(_WEIGHT_CHOICE),
+        "engines": mapping(text),
         "history": sequence(_HISTORY),
     },
 )

@@ -17,6 +17,7 @@ from rightly.core import autodiff, seeding
 from rightly.core.batch import call, outputs_of, rows
 from rightly.core.errors import ArgumentError, CheckpointError, NotConnectedError, RightlyError
 from rightly.objectives import LossReport, Objective
+from rightly.objectives.engines import EngineChoice
 from rightly.training import checkpoint as files
 from rightly.training.batches import Batch, Batches
 from rightly.training.run import Run
@@ -138,6 +139,8 @@ class Loop:
             "identity": self.identity(),
             "state": files.flatten("state", state, tensors),
             "run": asdict(run),
+            # proved anew with other weights, another engine might be picked, and the bits would differ
+            "engines": {name: asdict(choice) for name, choice in self.objective.engines.choices.items()},
         }
         files.write(path, tensors, facts)
 
@@ -160,6 +163,7 @@ class Loop:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         run.restore(facts["run"])
+        self.objective.engines.choices.update({n: EngineChoice(**c) for n, c in facts["engines"].items()})
         best: dict[str, Tensor] | None = state["best"]
         return best
 
@@ -176,6 +180,7 @@ class Loop:
             "optimizers": [[type(o).__name__, _plain(o.defaults)] for o in self.optimizers],
             "scheduler": None if self.scheduler is None else type(self.scheduler).__name__,
             "terms": {term.name: term.weight for term in objective.terms},
+            "engines": {term.name: term.engine for term in objective.terms},
             "draws": objective.seed,
             "model": f"{len(shapes)} tensors, {seeding.mix(*shapes):x}",
         }

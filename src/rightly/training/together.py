@@ -87,6 +87,7 @@ def train_together(members: Sequence[Member]) -> None:
         member.objective.model.load_state_dict(member.weights)
         member.objective.step = member.steps
         member.run.weights = dict(member.objective.weights)
+        member.run.note_engines(together.objective.engines.choices)
 
 
 class Together(Loop):

@@ -46,8 +46,16 @@ def _model(run: Run) -> Model:
         ("Attribution", prior.get("attribution") or ""),
         ("Reference", prior.get("reference") or ""),
         ("Weight", "none" if weight is None else setting(weight)),
+        ("Engine", _engines(run.record.get("engines", {}))),
         ("Trained", f"{count(len(run.record['seeds']), 'time')} (one seed each)"),
         ("Time", duration(run.record["seconds"])),
     ]
     description = prior.get("description") or (_PLAIN if run.name == "plain" else "")
     return Model(swatch(run), run.title, description, Facts([(term, text) for term, text in facts if text]))
+
+
+def _engines(engines: Record) -> str:
+    """How the input gradients were taken; by term where there are several."""
+    if len(engines) == 1:
+        return str(*engines.values())
+    return "; ".join(f"{term} by {text}" for term, text in sorted(engines.items()))
