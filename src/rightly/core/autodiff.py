@@ -50,12 +50,14 @@ def parameter_gradient(value: Tensor, parameters: Sequence[Tensor]) -> list[Tens
         return list(torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True))
 
 
-def pull(outputs: Sequence[Tensor], points: Sequence[Tensor], cotangent: Tensor) -> list[Tensor | None]:
+def pull(
+    outputs: Sequence[Tensor], points: Sequence[Tensor], cotangent: Tensor, *, keep: bool = True
+) -> list[Tensor | None]:
     """Adjoint of a recorded pass: ``cotangent`` of the one output, sent back to each point (None where not reached).
 
-    The recorded graph stays, and the result has none.
+    The recorded graph stays if ``keep``, and the result has none.
     """
-    return list(torch.autograd.grad(outputs, points, cotangent, retain_graph=True, allow_unused=True))
+    return list(torch.autograd.grad(outputs, points, cotangent, retain_graph=keep, allow_unused=True))
 
 
 def only(found: Sequence[Tensor | None]) -> Tensor:

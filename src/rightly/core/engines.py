@@ -88,7 +88,7 @@ class _Pair:
         leaf = self.points.clone().requires_grad_()
         values = value_of(read(leaf.clone()))
         self.signs = 1.0 - 2.0 * (torch.arange(len(points), device=points.device) % 2).to(values)
-        found, *self.here = autodiff.pull([values], [leaf, *self.parameters], self.signs)
+        found, *self.here = autodiff.pull([values], [leaf, *self.parameters], self.signs, keep=False)
         if found is None:
             raise Unsupported("the output does not depend on the points")
         self.gradient = found * self._beside(found)
@@ -112,7 +112,7 @@ class _Pair:
         step = step * size / length
         with self.engine.reading():
             values = self.value_of(self.read(self.points + step * self._beside(cotangent) * cotangent))
-            there = autodiff.pull([values], self.parameters, self.signs)
+            there = autodiff.pull([values], self.parameters, self.signs, keep=False)
         pairs = zip(there, self.here, strict=True)
         return [None if a is None or b is None else (a - b).div_(step) for a, b in pairs]
 
