@@ -132,17 +132,7 @@ class Bench:
     def by_hand(self) -> Step:
         """Double backward as one writes it today, references folded into the batch: what an engine has to beat."""
         model, inputs = self._model()
-        count = 0
-
-        def loss() -> Tensor:
-            nonlocal count
-            total = self.loss(model(inputs), self.labels)
-            count += 1
-            if (count - 1) % self.case.every:
-                return total
-            return total + _WEIGHT * self.case.every * self._penalty(model, inputs)
-
-        return self._repeat(self._stepping(model, loss))
+        return self._penalised(model, inputs, lambda: self._penalty(model, inputs))
 
     def _penalty(self, model: nn.Module, x: Tensor) -> Tensor:
         _, penalty = _PRIORS[self.case.prior]
@@ -170,6 +160,16 @@ class Bench:
         dataset = TensorDataset(self.background.cpu())
         explainer = peer_code(self.peer).AttributionPriorExplainer(dataset, self.case.batch, k=self.case.k)
         _, penalty = _PRIORS[self.case.prior]
+
+        def penalised() -> Tensor:
+            with reading(model), sdpa_kernel(SDPBackend.MATH) if not self.case.tabular else nullcontext():
+                phi = explainer.shap_values(model, inputs, self.labels)
+            return penalty(phi, self.irrelevant.to(phi))
+
+        return self._penalised(model, inputs, penalised)
+
+    def _penalised(self, model: nn.Module, inputs: Tensor, penalty: Callable[[], Tensor]) -> Step:
+        """Steps without the library: the task, and the prior at every so many."""
         count = 0
 
         def loss() -> Tensor:
@@ -178,9 +178,7 @@ class Bench:
             count += 1
             if (count - 1) % self.case.every:
                 return total
-            with reading(model), sdpa_kernel(SDPBackend.MATH) if not self.case.tabular else nullcontext():
-                phi = explainer.shap_values(model, inputs, self.labels)
-            return total + _WEIGHT * self.case.every * penalty(phi, self.irrelevant.to(phi))
+            return total + _WEIGHT * self.case.every * penalty()
 
         return self._repeat(self._stepping(model, loss))
 

@@ -13,6 +13,7 @@ from contracts.problems import draws, initialised, normal
 from contracts.zoo import Case, case, piecewise
 from rightly.core.errors import ArgumentError
 from rightly.core.frozen import FrozenMasks, table
+from rightly.core.operators import saved_bytes
 from rightly.objectives import engines
 
 EG = rt.ExpectedGradients(n_samples=2, output="loss")
@@ -353,3 +354,36 @@ def test_differences_are_not_taken_under_autocast():
     whole(inputs, subject.labels)
     with torch.autocast("cpu", torch.bfloat16), pytest.raises(ArgumentError, match="finite differences"):
         whole(inputs, subject.labels)
+
+
+@pytest.mark.parametrize("where", [0, 1])
+def test_what_is_no_number_does_not_agree(where):
+    right, wrong = torch.ones(3), torch.tensor([1.0, float("nan"), 1.0])
+    pair = [right, right]
+    pair[where] = wrong
+    assert engines.relative([pair[0]], [pair[1]]) == float("inf")
+    assert engines.relative([right, None], [right, None]) == 0
+    assert engines.relative([None], [right]) == engines.relative([2 * right], [right]) == 1
+
+
+def test_an_engine_that_gives_nan_is_not_used(monkeypatch):
+    class Broken(FrozenMasks):
+        def gradient(self, read, value_of, points):
+            return super().gradient(read, value_of, points) * float("nan")
+
+    monkeypatch.setattr(engines, "FrozenMasks", Broken)
+    monkeypatch.setattr(engines, "fits", lambda model: False)
+    subject = piecewise()
+    whole = rt.Objective(subject.model, F.cross_entropy, [rt.Term(rt.Gradient(), rt.priors.L2(), 1.0, name="l2")])
+    whole(subject.inputs, subject.labels)
+    assert whole.engines.choices["l2"].name == "double-backward"
+    assert "differ" in whole.engines.choices["l2"].why
+
+
+def test_weights_are_no_memory_of_a_pass():
+    """A wide model on few points is not taken in chunks for its weights' sake."""
+    layer = nn.Linear(50, 4000)
+    x = torch.randn(2, 50, requires_grad=True)
+    passes = saved_bytes(lambda: layer(x).relu(), but=layer.parameters())
+    assert 2 * 4000 * 4 <= passes <= 3 * 2 * 4000 * 4
+    assert saved_bytes(lambda: layer(x).relu()) >= 50 * 4000 * 4

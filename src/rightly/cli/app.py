@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,6 +52,14 @@ class Pruner(StrEnum):
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; a new numbered one under runs/ by default.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")]
+Seed = Annotated[int, typer.Option(help="First seed.")]
+Seeds = Annotated[int, typer.Option(help="How many seeds, each with a split of its own.")]
+Epochs = Annotated[int | None, typer.Option(help="Epochs at most.")]
+BatchSize = Annotated[int | None, typer.Option(help="Examples a step.")]
+Rate = Annotated[float, typer.Option(help="Learning rate of Adam.")]
+OfTask = Annotated[Task | None, typer.Option(help="Guessed from the label by default.")]
+Drop = Annotated[str, typer.Option(help="Columns to leave out, separated by commas.")]
+Irrelevant = Annotated[str, typer.Option(help="Columns that must not matter (right-reasons).")]
 
 
 def _version(wanted: bool) -> None:
@@ -81,14 +89,14 @@ def fit(
     ] = None,
     weight: Annotated[str | None, typer.Option(help="auto (by validation), balance, or a number.")] = None,
     out: Out = None,
-    seed: Annotated[int, typer.Option(help="First seed.")] = 0,
-    seeds: Annotated[int, typer.Option(help="How many seeds, each with a split of its own.")] = 5,
-    epochs: Annotated[int | None, typer.Option(help="Epochs at most.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None,
-    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
-    task: Annotated[Task | None, typer.Option(help="Guessed from the label by default.")] = None,
-    drop: Annotated[str, typer.Option(help="Columns to leave out, separated by commas.")] = "",
-    irrelevant: Annotated[str, typer.Option(help="Columns that must not matter (right-reasons).")] = "",
+    seed: Seed = 0,
+    seeds: Seeds = 5,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: Rate = 1e-3,
+    task: OfTask = None,
+    drop: Drop = "",
+    irrelevant: Irrelevant = "",
     annotations: Annotated[str | None, typer.Option(help="Folder of drawn regions (images).")] = None,
     regions: Annotated[Regions, typer.Option(help="What the regions mean.")] = Regions.irrelevant,
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")] = None,
@@ -120,10 +128,7 @@ def fit(
         engine=engine.value if engine else None,
     )
     job, name = job_for(request)
-    folder = out or _numbered(name, resume)
-    if not quiet:
-        notes = job.about["data"].get("notes", [])
-        sys.stderr.write("".join(f"{line}\n" for line in (*notes, f"the run's folder is {folder}")))
+    folder = _announced(out, name, job.about, resume, quiet)
     _show(run_job(job, folder, resume=resume, progress=not quiet), folder)
 
 
@@ -134,14 +139,14 @@ def sweep(
     prior: Annotated[str | None, typer.Option(help="One or several, separated by commas.")] = None,
     weights: Annotated[str, typer.Option(help="To try, separated by commas.")] = "0.001,0.01,0.1,1,10",
     out: Out = None,
-    seed: Annotated[int, typer.Option(help="First seed.")] = 0,
-    seeds: Annotated[int, typer.Option(help="How many seeds, each with a split of its own.")] = 5,
-    epochs: Annotated[int | None, typer.Option(help="Epochs at most.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None,
-    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
-    task: Annotated[Task | None, typer.Option(help="Guessed from the label by default.")] = None,
-    drop: Annotated[str, typer.Option(help="Columns to leave out, separated by commas.")] = "",
-    irrelevant: Annotated[str, typer.Option(help="Columns that must not matter (right-reasons).")] = "",
+    seed: Seed = 0,
+    seeds: Seeds = 5,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: Rate = 1e-3,
+    task: OfTask = None,
+    drop: Drop = "",
+    irrelevant: Irrelevant = "",
     pruner: Annotated[
         Pruner | None, typer.Option(help="Stop hopeless trainings early, by validation (extra: sweep).")
     ] = None,
@@ -167,10 +172,7 @@ def sweep(
         pruner=pruner.value if pruner else None,
     )
     found = sweep_for(request)
-    folder = out or _numbered(found.name, resume)
-    if not quiet:
-        notes = found.about["data"].get("notes", [])
-        sys.stderr.write("".join(f"{line}\n" for line in (*notes, f"the run's folder is {folder}")))
+    folder = _announced(out, found.name, found.about, resume, quiet)
     _show(run_sweep(found, folder, resume=resume, progress=not quiet), folder)
 
 
@@ -252,7 +254,7 @@ def reproduce(
     all_: Annotated[bool, typer.Option("--all", help="Every one.")] = False,
     full: Annotated[bool, typer.Option("--full", help="The paper's size instead of the reduced one.")] = False,
     out: Out = None,
-    seed: Annotated[int, typer.Option(help="First seed.")] = 0,
+    seed: Seed = 0,
     data_dir: Annotated[Path | None, typer.Option(help="Where the data sets are.")] = None,
     dataset: Annotated[str | None, typer.Option(help="For recipes that know several; the paper's by default.")] = None,
     engine: Annotated[Engine, typer.Option(help="How the priors' input gradients are taken.")] = Engine.auto,
@@ -284,6 +286,15 @@ def reproduce(
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _announced(out: Path | None, name: str, about: dict[str, Any], resume: bool, quiet: bool) -> Path:
+    """The run's folder, told with what was noticed in the data."""
+    folder = out or _numbered(name, resume)
+    if not quiet:
+        notes = about["data"].get("notes", [])
+        sys.stderr.write("".join(f"{line}\n" for line in (*notes, f"the run's folder is {folder}")))
+    return folder
 
 
 def _numbered(name: str, resume: bool) -> Path:

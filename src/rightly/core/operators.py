@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rightly.core.intercept import operation
@@ -64,12 +65,15 @@ def _mentions_training(cls: type) -> bool:
     return False
 
 
-def saved_bytes(run: Any) -> int:
-    """Memory that the graph of ``run()`` keeps, each tensor once."""
+def saved_bytes(run: Callable[[], object], but: Iterable[Tensor] = ()) -> int:
+    """Memory that the graph of ``run()`` keeps beside the tensors ``but``, which are there anyway; each once."""
+    known = {tensor.untyped_storage().data_ptr() for tensor in but}
     kept: dict[int, int] = {}
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):

@@ -17,14 +17,13 @@ from rightly.core import autodiff, distributed
 from rightly.core.errors import RightlyError
 from rightly.core.kernels.function import Kernel, final
 from rightly.core.traced import Untraceable, noting, traced
+from rightly.objectives.engines import TOLERANCE, relative
 from rightly.objectives.step import CompilationError, Passes, Step
 
 #: kinds of step (shapes, acting terms, modes) that are compiled; any further one stays eager
 _GRAPHS = 8
 #: steps at which a graph is compared with the eager step; the second sees other parameters and other draws
 _PROOFS = 2
-#: largest relative difference from the eager gradient: rounding may flip a unit at its kink
-_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 
 
 class Compiled:
@@ -167,7 +166,7 @@ def _check(step: Step) -> None:
     if distributed.world_size() > 1:
         raise Untraceable("several processes sum inside the step")
     types = {parameter.dtype for parameter in step.wanted()}
-    if torch.is_autocast_enabled(step.labels.device.type) or not types <= set(_TOLERANCE):
+    if torch.is_autocast_enabled(step.labels.device.type) or not types <= set(TOLERANCE):
         raise Untraceable("half precision, in which rounding hides whether the graph is right")
 
 
@@ -191,12 +190,9 @@ def _prove(
     """Raise ``Untraceable`` where the graph gives something else than the eager step."""
     if [g is None for g in gradients] != [g is None for g in eager_gradients]:
         raise Untraceable("the graph reaches other parameters than the eager step")
-    pairs = [(g, e) for g, e in zip(gradients, eager_gradients, strict=True) if g is not None and e is not None]
-    pairs = [(g, e) for g, e in pairs if e.numel()]
-    tolerance = max(_TOLERANCE[e.dtype] for _, e in pairs)
-    size = max(float(e.abs().max()) for _, e in pairs)
-    error = max(float((g - e).abs().max()) for g, e in pairs) / max(size, 1e-30)
-    if not error <= tolerance:
+    tolerance = max(TOLERANCE[e.dtype] for e in eager_gradients if e is not None)
+    error = relative(gradients, eager_gradients)
+    if error > tolerance:
         raise Untraceable(f"the graph's gradient differs from the eager one by {error:.1e} (at most {tolerance:.0e})")
     for value, eager in zip(values, eager_values, strict=True):
         if not torch.allclose(value, eager, rtol=tolerance, atol=tolerance):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +16,7 @@ from rightly.core.batch import Inputs, call, outputs_of, rows, take, tensors
 from rightly.core.engines import DoubleBackward, FiniteDifferences, TwoPhase
 from rightly.core.errors import ArgumentError
 from rightly.core.frozen import FrozenMasks, FrozenStack, fits
-from rightly.core.intercept import Carrier, Unsupported
+from rightly.core.intercept import Unsupported
 from rightly.core.operators import KINKED, mode_matters, operators, saved_bytes
 from rightly.core.types import AttributionResult, Engine, Read
 from rightly.objectives.term import EngineName, Term
@@ -23,11 +25,15 @@ from rightly.spaces import Input
 #: examples that an engine is proved on
 _EXAMPLES = 16
 #: largest relative error of the parameter gradient, in float32 and in float64: rounding may flip a unit at its kink
-_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 #: beyond this a difference is not an approximation any more
 _USELESS = 0.1
 #: bytes that a graph may keep before "auto" takes it in chunks, and what a chunk may keep then
 _BUDGET, _CHUNK = 2**31, 2**24
+
+
+#: values, and a random pull-back of theirs to every parameter
+Pulled = tuple[Tensor, list[Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -180,8 +186,9 @@ class _Trial:
         self.engines, self.term, self.inputs, self.labels = engines, term, inputs, labels
         self.model = engines.model
         self.counted = _Counting(DoubleBackward())
-        self.size = saved_bytes(lambda: self._explain(self.counted))
-        self._expected: list[Tensor | None] | None = None
+        own = [*self.model.parameters(), *self.model.buffers()]
+        self.size = saved_bytes(lambda: self._explain(self.counted), but=own)
+        self._expected: Pulled | None = None
 
     def _explain(self, engine: Engine) -> Tensor:
         with seeding.guarded("engine"):
@@ -200,14 +207,14 @@ class _Trial:
         """Relative error of the attributions and of a random pull-back to the parameters."""
         if self._expected is None:
             self._expected = self._pulled(DoubleBackward())
-        return _relative(self._pulled(engine), self._expected)
+        return _apart(self._pulled(engine), self._expected)
 
-    def _pulled(self, engine: Engine) -> list[Tensor | None]:
+    def _pulled(self, engine: Engine) -> Pulled:
         found = self._explain(engine)
         draws = seeding.generator("engine", "cotangent")
         mix = torch.randn(found.shape, generator=draws, dtype=torch.float64).to(found)
         with seeding.guarded("engine"):
-            return [found.detach(), *self._parameter_gradients(found, mix)]
+            return found.detach(), self._parameter_gradients(found, mix)
 
     def frozen(self) -> EngineChoice:
         """The frozen-mask engine where it fits and agrees, double backward where not."""
@@ -256,18 +263,18 @@ class _Trial:
         except Unsupported:
             return False
         outputs = engine.finish()
-        if outputs is None or _left_behind(self.model):
+        if outputs is None:
             return False
         with seeding.guarded("engine"):
             before = torch.get_rng_state()
             own = self._pulled_outputs(outputs_of(call(self.model, self.inputs)))
             if not torch.equal(before, torch.get_rng_state()):
                 return False  # noise in every mode: the task has to draw its own
-        return _relative(self._pulled_outputs(outputs), own) <= self._tolerance()
+        return _apart(self._pulled_outputs(outputs), own) <= self._tolerance()
 
-    def _pulled_outputs(self, outputs: Tensor) -> list[Tensor | None]:
+    def _pulled_outputs(self, outputs: Tensor) -> Pulled:
         mix = torch.randn(outputs.shape, generator=seeding.generator("engine", "outputs"), dtype=torch.float64)
-        return [outputs.detach(), *self._parameter_gradients(outputs, mix.to(outputs))]
+        return outputs.detach(), self._parameter_gradients(outputs, mix.to(outputs))
 
     def _parameter_gradients(self, value: Tensor, cotangent: Tensor) -> list[Tensor | None]:
         return autodiff.parameter_gradient((value * cotangent).sum(), self.engines.parameters())
@@ -314,7 +321,7 @@ class _Trial:
 
     def _tolerance(self) -> float:
         dtype = next(self.model.parameters()).dtype
-        return _TOLERANCE.get(dtype, 1e-2)
+        return TOLERANCE.get(dtype, 1e-2)
 
 
 class _Counting:
@@ -334,11 +341,6 @@ class _Counting:
         return self.inner.gradient(read, value_of, points)
 
 
-def _left_behind(model: nn.Module) -> bool:
-    """Whether the model keeps activations, which a loss may read."""
-    return any(isinstance(value, Carrier) for module in model.modules() for value in vars(module).values())
-
-
 def class_numbers(labels: Tensor | None) -> Tensor | None:
     """Labels (B, 1) are flattened, so that what a loss accepts an attribution accepts."""
     if labels is not None and labels.ndim == 2 and labels.shape[1] == 1:
@@ -346,14 +348,23 @@ def class_numbers(labels: Tensor | None) -> Tensor | None:
     return labels
 
 
-def _relative(found: list[Tensor | None], expected: list[Tensor | None]) -> float:
-    """Largest difference of any tensor, relative to the largest entry of all parameter gradients (or of itself)."""
-    whole = max((float(e.abs().max()) for e in expected[1:] if e is not None and e.numel()), default=0.0)
+def _apart(found: Pulled, expected: Pulled) -> float:
+    """The larger relative difference: of the values, or of the parameter gradients."""
+    return max(relative([found[0]], [expected[0]]), relative(found[1], expected[1]))
+
+
+def relative(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> float:
+    """Largest difference of two lists of gradients, relative to the largest entry of the second; missing ones are zero.
+
+    Infinite where the difference is no number: what cannot be compared does not agree.
+    """
+    size = max((float(e.abs().max()) for e in expected if e is not None and e.numel()), default=0.0)
     worst = 0.0
-    for position, (f, e) in enumerate(zip(found, expected, strict=True)):
-        if f is None and e is None:
-            continue
-        f, e = (torch.zeros_like(other) if one is None else one for one, other in ((f, e), (e, f)))  # type: ignore[arg-type]
-        size = float(e.abs().max()) if position == 0 else whole
-        worst = max(worst, float((f - e).abs().max()) / max(size, 1e-30))
-    return worst
+    for f, e in zip(found, expected, strict=True):
+        apart = [part for part in (f, e) if part is not None and part.numel()]
+        if apart:
+            gap = float((apart[0] - apart[1]).abs().max() if len(apart) == 2 else apart[0].abs().max())
+            if not math.isfinite(gap):
+                return math.inf
+            worst = max(worst, gap)
+    return worst / max(size, 1e-30)
