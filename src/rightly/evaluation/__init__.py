@@ -2,7 +2,7 @@
 
 from rightly.evaluation.importance import Importance, global_importance, lorenz, share_inside
 from rightly.evaluation.metrics import METRICS, Metric, metrics_for, score
-from rightly.evaluation.statistics import Comparison, Interval, compare, interval
+from rightly.evaluation.statistics import Comparison, Interval, adjust, binomial, bootstrap, compare, interval
 
 __all__ = [
     "METRICS",
@@ -10,6 +10,9 @@ __all__ = [
     "Importance",
     "Interval",
     "Metric",
+    "adjust",
+    "binomial",
+    "bootstrap",
     "compare",
     "global_importance",
     "interval",
