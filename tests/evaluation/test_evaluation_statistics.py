@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rightly.core.errors import ArgumentError
-from rightly.evaluation import compare, interval
+from rightly.evaluation import adjust, binomial, bootstrap, compare, interval
 
 NUMBERS = st.floats(-100, 100).map(lambda value: round(value, 3))
 
@@ -108,3 +108,69 @@ def test_intervals_cover_as_often_as_they_say():
     draws = np.random.default_rng(0).normal(5, 2, (4000, 6))
     covered = np.mean([(found := interval(row)).low <= 5 <= found.high for row in draws])
     assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 4000)
+
+
+def test_effect_and_ranks_worked_out_by_hand():
+    # differences 1, 2, 3: mean 2, standard deviation 1; all of 2^3 signs as extreme on either side: 2 / 8
+    found = compare([1.0, 1.0, 1.0], [2.0, 3.0, 4.0])
+    assert found.effect == pytest.approx(2.0)
+    assert found.p_ranks == pytest.approx(0.25)
+    turned = compare([2.0, 3.0, 4.0], [1.0, 1.0, 1.0])
+    assert (turned.effect, turned.p_ranks) == (pytest.approx(-2.0), pytest.approx(0.25))
+    alike = compare([1.0, 2.0], [2.0, 3.0])
+    assert (alike.effect, alike.p_ranks) == (None, None)
+
+
+def test_adjusted_p_values_worked_out_by_hand():
+    # sorted 0.01, 0.03, 0.04 of three: 0.03, 0.045 lowered to 0.04, 0.04
+    assert adjust([0.04, None, 0.01, 0.03]) == [pytest.approx(0.04), None, pytest.approx(0.03), pytest.approx(0.04)]
+    assert adjust([None]) == [None]
+    assert adjust([]) == []
+    with pytest.raises(ArgumentError, match="between 0 and 1"):
+        adjust([0.2, 1.2])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
+def test_adjusting_keeps_the_order_and_lowers_nothing(p_values):
+    found = adjust(p_values)
+    assert all(after >= before - 1e-12 for before, after in zip(p_values, found, strict=True))
+    order = np.argsort(p_values)
+    assert (np.diff(np.array(found)[order]) >= -1e-12).all()
+
+
+def test_a_binomial_test_worked_out_by_hand():
+    assert binomial(3, 3) == pytest.approx(1 / 8)
+    assert binomial(2, 2, chance=1 / 3) == pytest.approx(1 / 9)
+    assert binomial(0, 4, alternative="less") == pytest.approx(1 / 16)
+    with pytest.raises(ArgumentError, match="0 to 3"):
+        binomial(4, 3)
+
+
+def test_a_bootstrap_interval_of_a_mean_is_that_of_the_normal_law():
+    values = np.random.default_rng(0).normal(size=400)
+    found = bootstrap(np.mean, values)
+    half = 1.96 * values.std() / 20
+    assert found.mean == values.mean()
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+    assert found == bootstrap(np.mean, values)
+    assert found != bootstrap(np.mean, values, seed=1)
+
+
+def test_a_bootstrap_keeps_pairs_together():
+    labels = np.arange(50.0)
+    found = bootstrap(lambda a, b: float(np.abs(a - b).max()), labels, labels)
+    assert (found.low, found.mean, found.high) == (0, 0, 0)
+
+
+def test_resamples_without_the_statistic_are_left_out():
+    def share(labels):
+        if labels.min() == labels.max():
+            raise ValueError("one class")
+        return float(labels.mean())
+
+    found = bootstrap(share, [0, 0, 0, 1], resamples=400)
+    assert len(found.values) < 400
+    with pytest.raises(ArgumentError, match="not defined on most"):
+        bootstrap(lambda values: math.nan, [1, 2], resamples=10)
+    with pytest.raises(ArgumentError, match="one length"):
+        bootstrap(np.mean, [1, 2], [1])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from report.examples import bare_record, full_record, interval
 from rightly.report import numerals
 from rightly.report.runs import compared, runs_of
-from rightly.report.verdict import cautions, conclusion, reading, shown
+from rightly.report.verdict import cautions, conclusion, difference_text, reading, shown
 from rightly.report.words import EXPLANATIONS, METRICS, ordered, word_of
 
 
@@ -138,6 +138,19 @@ def test_readings(metric: str, found: dict[str, Any], expected: str) -> None:
 
 def test_a_p_that_is_not_small_shows_nothing_even_if_the_interval_does() -> None:
     assert shown(entry(p=0.2)) is False
+
+
+def test_a_corrected_p_is_the_one_that_counts() -> None:
+    assert shown(entry(p=0.04) | {"p_adjusted": 0.2}) is False
+    assert shown(entry(p=0.04) | {"p_adjusted": 0.04}) is True
+    assert shown(entry(p=0.04) | {"p_adjusted": None}) is True
+    assert "p = 0.20" in difference_text(entry(p=0.04) | {"p_adjusted": 0.2})
+    record = full_record()
+    before = [told for told in cautions(record) if "not corrected" in told]
+    for found in record["comparison"].values():
+        found["p_adjusted"] = found["p"]
+    assert len(before) == 1
+    assert not any("not corrected" in told for told in cautions(record))
 
 
 def test_what_is_compared_with_what() -> None:

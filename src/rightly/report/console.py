@@ -10,7 +10,7 @@ from rightly.report.cleaning import Record, cleaned
 from rightly.report.numerals import count, interval, p_value
 from rightly.report.runs import compared, runs_of
 from rightly.report.schema import validate_record
-from rightly.report.verdict import reading
+from rightly.report.verdict import judged, reading
 from rightly.report.words import ordered, row_noun, word_of
 
 #: columns of the console; of the longest name; of a name before it is broken in two
@@ -88,7 +88,7 @@ def _row(record: Record, name: str) -> list[Entry]:
     if record["comparison"]:
         entry = record["comparison"].get(name)
         row.append(_entry(entry, "difference"))
-        row.append(_number("-" if entry is None else p_value(entry["p"])))
+        row.append(_number("-" if entry is None else p_value(judged(entry))))
         row.append(_words("" if entry is None else reading(name, entry).lower()))
     return row
 

@@ -175,6 +175,9 @@ _COMPARISON = both(
         {
             "test": nullable(text),
             "n": nullable(integer(0)),
+            "p_adjusted": nullable(number(0, 1)),
+            "p_ranks": nullable(number(0, 1)),
+            "effect": nullable(_NUMBER),
             "higher_is_better": nullable(flag),
             "run": text,
             "against": text,

@@ -11,13 +11,19 @@ SIGNIFICANT = 0.05
 _FEW_ROWS, _FEW_SEEDS, _FEW_CASES = 200, 3, 50
 
 
+def judged(entry: Record) -> float | None:
+    """The p value that a comparison is judged by: corrected for the number of measures, where the record has that."""
+    p: float | None = entry["p"] if entry.get("p_adjusted") is None else entry["p_adjusted"]
+    return p
+
+
 def shown(entry: Record) -> bool | None:
     """Whether a comparison shows a difference: p below 0.05, or without p an interval that excludes zero.
 
     None when there is neither.
     """
-    if entry.get("p") is not None:
-        return bool(entry["p"] < SIGNIFICANT)
+    if (p := judged(entry)) is not None:
+        return p < SIGNIFICANT
     if not has_interval(entry):
         return None
     return bool(entry["low"] > 0 or entry["high"] < 0)
@@ -39,9 +45,9 @@ def reading(metric: str, entry: Record) -> str:
 def difference_text(entry: Record) -> str:
     """Write a difference with its interval and p on one line: ``+0.007 (95% interval +0.001 to +0.013, p = 0.03)``."""
     middle, ends = interval(entry, "difference", signed=True)
-    p = p_value(entry["p"])
+    p = p_value(judged(entry))
     told = f"95% interval {ends}" if ends else "no interval"
-    if entry["p"] is not None:
+    if judged(entry) is not None:
         told += f", p {p[0]} {p[1:]}" if p[0] in "<>" else f", p = {p}"
     return f"{middle} ({told})"
 
@@ -117,7 +123,7 @@ def cautions(record: Record) -> list[str]:
             "\u201cNo difference shown\u201d (p not below 0.05) means that this test could not tell the models "
             "apart. It does not prove that they are equal."
         )
-    tested = sum(entry["p"] is not None for entry in comparison.values())
+    tested = sum(entry["p"] is not None and entry.get("p_adjusted") is None for entry in comparison.values())
     if tested > 2:
         found.append(
             f"{tested} measures were compared, and their p values are not corrected for that: about one in 20 "

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from rightly.report.verdict import SIGNIFICANT, judged
+
 #: the headline of each kind of data
 HEADLINES = {"table": ("auc", "r2"), "images": ("accuracy",), "custom": ("accuracy", "r2")}
 _WORDS = {"auc": "AUC", "r2": "R²", "accuracy": "accuracy"}
-_SHOWN = 0.05
 
 
 def conclusion_of(record: dict[str, Any], compared: tuple[str, str]) -> list[str]:
@@ -33,15 +34,16 @@ def _performance(record: dict[str, Any], first: dict[str, Any], second: dict[str
     name = names[0]
     found = record["comparison"][name]
     numbers = f"{_WORDS[name]} {_mean(second, name):.3f} against {_mean(first, name):.3f}"
-    if found["p"] is None:
+    p = judged(found)
+    if p is None:
         why = "one seed" if found["n"] < 2 else "the same difference with every seed"
         return f"{numbers} ({second['title']} against {first['title']}); {why}, so nothing can be said about chance."
     # Student's interval of a few seeds may leave what a difference of two shares can be
     bound = 1.0 if name in ("auc", "accuracy") else math.inf
     low, high = max(found["low"], -bound), min(found["high"], bound)
     interval = f"difference {found['difference']:+.3f}, 95% interval {low:+.3f} to {high:+.3f}"
-    chance = f"p = {found['p']:.2g}" if found["p"] >= 0.001 else "p < 0.001"
-    if found["p"] >= _SHOWN:
+    chance = f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
+    if p >= SIGNIFICANT:
         verdict = "No difference in prediction shown"
     else:
         verdict = "Predicts better" if found["difference"] > 0 else "Predicts worse"

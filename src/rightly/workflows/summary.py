@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rightly.evaluation import METRICS, compare, interval
+from rightly.evaluation import METRICS, adjust, compare, interval
 from rightly.workflows.case import Case
 from rightly.workflows.conclusion import conclusion_of
 
@@ -115,6 +115,8 @@ def _comparison(runs: dict[str, Any], compared: tuple[str, str]) -> dict[str, An
             values = (first["explanations"][name]["values"], second["explanations"][name]["values"])
             better = {"higher_is_better": False} if name == "inside" else {}
             table[name] = compare(*values).as_dict() | names | better
+    for entry, p in zip(table.values(), adjust([entry["p"] for entry in table.values()]), strict=True):
+        entry["p_adjusted"] = p
     return table
 
 

@@ -7,7 +7,7 @@ from rightly.report.charts.intervals import Row, intervals
 from rightly.report.cleaning import Record
 from rightly.report.numerals import ABSENT, count, decimals, has_interval, interval, number, p_value
 from rightly.report.runs import Run, compared, runs_of
-from rightly.report.verdict import reading
+from rightly.report.verdict import judged, reading
 from rightly.report.words import ordered, row_noun, word_of
 
 MARKS = "Large mark: mean over seeds. Line: 95% interval. Small dots: one seed each."
@@ -77,7 +77,7 @@ def _tested(name: str, entry: Record | None) -> list[Cell]:
     if entry is None:
         return [Cell(ABSENT), Cell(ABSENT), Cell("Not tested")]
     middle, ends = interval(entry, "difference", signed=True)
-    return [Cell(middle, ends), Cell(p_value(entry["p"])), Cell(reading(name, entry))]
+    return [Cell(middle, ends), Cell(p_value(judged(entry))), Cell(reading(name, entry))]
 
 
 def _note(record: Record, tested: Record) -> str:
@@ -96,6 +96,8 @@ def _note(record: Record, tested: Record) -> str:
         parts.append(f"Test: {next(iter(tests))}.")
     elif tests:
         parts.append("Tests: " + "; ".join(f"{test} ({', '.join(names)})" for test, names in tests.items()) + ".")
+    if corrected := sum(entry.get("p_adjusted") is not None for entry in tested.values()):
+        parts.append(f"p is corrected for {count(corrected, 'measure')} (Benjamini-Hochberg).")
     parts.append("p below 0.05 is read as a difference.")
     return " ".join(parts)
 
