@@ -237,7 +237,8 @@ def reproduce(
     flags = [f"--dataset {chosen}"] if dataset is not None else []
     flags += [f"--engine {engine}"] if engine != "auto" else []
     flags += {"full": ["--full"], "smoke": ["--smoke"], "reduced": []}[size]
-    record, figures = _record(outcome, " ".join(["rightly reproduce", name, *flags, f"--seed {seed}"]))
+    command = " ".join(["rightly reproduce", name, *flags, f"--seed {seed}"])
+    record, figures = _record(outcome, command, _first_line(path).partition(":")[0])
     write_record(folder, record, figures)
     write_report(folder, record, figures)
     return folder
@@ -351,7 +352,7 @@ def _dataset(name: str, recipe: ModuleType, dataset: str | None) -> str | None:
     return dataset
 
 
-def _record(outcome: Outcome, command: str) -> tuple[Row, Row]:
+def _record(outcome: Outcome, command: str, source: str) -> tuple[Row, Row]:
     """Record and figures of an outcome; the claims come first, in words and as a table."""
     claims = [{**vars(claim), "verdict": claim.verdict} for claim in outcome.claims]
     record = {
@@ -361,6 +362,7 @@ def _record(outcome: Outcome, command: str) -> tuple[Row, Row]:
         "question": outcome.question,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "rerun": command,
+        "source": source,
         "versions": _versions(),
         "data": outcome.data,
         "runs": outcome.runs,
