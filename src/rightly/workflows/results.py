@@ -1,7 +1,7 @@
 """``docs/results.md``: every published claim beside ours, from the records that are committed.
 
-A finished run is added by copying its ``record.json`` into a folder ``experiments/results/NAME`` (``NAME-DATASET`` where
-a recipe was run on another data set). Nothing on the page is typed by hand.
+A finished run is added by copying its ``record.json`` into a folder ``experiments/results/NAME`` (``NAME-DATASET``
+where a recipe was run on another data set). Nothing on the page is typed by hand.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ RECORDS = reproduce.EXPERIMENTS / "results"
 
 _HEAD = """# Results: the sources' claims beside ours
 
-Made from the committed records by `python -m rightly.workflows.results`; do not edit by hand. A claim *holds* when a test
-decided before the run says so, *does not hold* when it says the reverse, and is *not shown* when this run can say neither.
-Intervals are 95 %. What each run reduces, and what else differs from the paper, stands under its table; why a claim does not
-hold is discussed in [reproductions](reproductions.md)."""
+Made from the committed records by `python -m rightly.workflows.results`; do not edit by hand. A claim *holds* when a
+test decided before the run says so, *does not hold* when it says the reverse, and is *not shown* when this run can say
+neither. Intervals are 95 %. What a run reduces, and what else differs from the paper, stands beside its table; why a claim
+does not hold is discussed in [reproductions](reproductions.md)."""
 
 
 def results_page(records: Path = RECORDS) -> str:
