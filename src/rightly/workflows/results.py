@@ -20,8 +20,8 @@ _HEAD = """# Results: the sources' claims beside ours
 
 Made from the committed records by `python -m rightly.workflows.results`; do not edit by hand. A claim *holds* when a
 test decided before the run says so, *does not hold* when it says the reverse, and is *not shown* when this run can say
-neither. Intervals are 95 %. What a run reduces, and what else differs from the paper, stands beside its table; why a claim
-does not hold is discussed in [reproductions](reproductions.md)."""
+neither. Intervals are 95 %. What a run reduces, and what else differs from the paper, stands beside its table; why a
+claim does not hold is discussed in [reproductions](reproductions.md)."""
 
 
 def results_page(records: Path = RECORDS) -> str:
