@@ -17,7 +17,7 @@ def record(**changes):
         "created": "2026-11-22T08:00:00+00:00",
         "rerun": "rightly reproduce one-thing --seed 0",
         "data": {"name": "data", "kind": "table"},
-        "runs": {"plain": {"seeds": [0], "metrics": {"test": {}}, "explanations": {}, "seconds": 90.0}},
+        "runs": {"plain": {"seeds": [0], "weight": None, "metrics": {"test": {}}, "explanations": {}, "seconds": 90.0}},
         "comparison": {},
         "notes": ["Reduced: 3 seeds.", "Adam, not SGD."],
         "reduction": "Reduced: 3 seeds.",
