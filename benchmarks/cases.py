@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import networks, posthoc, sweep
+from benchmarks import ablation, networks, posthoc, sweep
 from benchmarks.harness import Effort, Refused, measure, peak_megabytes, ratios, reason, spread
 from benchmarks.steps import ENGINES, Bench, Case
 
@@ -77,6 +77,7 @@ def names() -> list[str]:
         *(f"error-{name}" for name in posthoc.MODELS),
         *(f"bulk-{name}" for name in posthoc.MODELS),
         "sweep",
+        "ablation",
     ]
 
 
@@ -89,6 +90,8 @@ def run(name: str, settings: Settings) -> dict[str, Any]:
         return posthoc.run_error(which, settings.quick, settings.device)
     if kind == "bulk":
         return posthoc.run_bulk(which, settings.quick, settings.device)
+    if kind == "ablation":
+        return ablation.run_ablation(settings.quick, settings.device)
     return sweep.run_sweep(settings.quick, settings.device, settings.peer)
 
 

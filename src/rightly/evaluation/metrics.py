@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.extras import require
@@ -34,7 +36,6 @@ class Metric:
 
 
 def _auc(labels: Array, probabilities: Array) -> float:
-    scores = require("sklearn.metrics")
     if (seen := len(np.unique(labels))) < probabilities.shape[1]:
         raise ArgumentError(
             "the area under the curve needs every class among the labels",
@@ -43,7 +44,11 @@ def _auc(labels: Array, probabilities: Array) -> float:
             mend="measure on more examples, or split by class",
         )
     if probabilities.shape[1] == 2:
-        return float(scores.roc_auc_score(labels, probabilities[:, 1]))
+        # Mann and Whitney's form: scikit-learn checks its arguments for longer than a small area takes
+        ranks, positive = require("scipy.stats").rankdata(probabilities[:, 1]), labels == labels.max()
+        ones, others = int(positive.sum()), int((~positive).sum())
+        return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * others))
+    scores = require("sklearn.metrics")
     return float(scores.roc_auc_score(labels, probabilities, multi_class="ovr", labels=range(probabilities.shape[1])))
 
 
@@ -73,6 +78,17 @@ METRICS = {
 def metrics_for(task: Task) -> list[str]:
     """The metrics that a task is reported with, the headline first."""
     return ["auc", "accuracy", "balanced_accuracy", "log_loss"] if task == "classification" else ["r2", "rmse", "mae"]
+
+
+def predictions(outputs: Tensor, task: Task) -> np.ndarray:
+    """What metrics read: probabilities (N, C), two columns for a single logit; or values (N,) of a regression."""
+    outputs = outputs.detach().float().cpu()
+    if task == "regression":
+        return outputs.reshape(len(outputs)).numpy()
+    if outputs.ndim == 1 or outputs.shape[1] == 1:
+        positive = torch.sigmoid(outputs.reshape(-1).double())
+        return torch.stack([1 - positive, positive], 1).numpy()
+    return torch.softmax(outputs.double(), 1).numpy()
 
 
 def score(labels: Array, predictions: Array, names: list[str]) -> dict[str, float]:

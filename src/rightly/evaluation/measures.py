@@ -1,0 +1,387 @@
+"""The measures of explanations that ``rt.evaluate`` knows by name: what each needs, and how it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from rightly.core.annotation import Annotation
+from rightly.core.batch import Inputs, Model
+from rightly.core.citations import CITATIONS
+from rightly.core.errors import ArgumentError
+from rightly.core.gini import gini
+from rightly.core.scalar import single
+from rightly.evaluation import axioms, localisation
+from rightly.evaluation.ablation import ABLATION_METRICS, ablation
+from rightly.evaluation.explainer import Explainer, features, read
+from rightly.evaluation.faithfulness import Gaussian, attribution_sensitivity, infidelity
+from rightly.evaluation.importance import share_inside
+from rightly.evaluation.sanity import model_randomisation, random_annotation_control
+from rightly.spaces import Input
+
+#: changes of an input are this share of the standard deviation of all inputs
+_NEAR = 0.1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One explanation that is measured, with what it explains.
+
+    Attributes:
+        model, inputs, labels, annotation: as ``rt.evaluate`` got them; labels as tensor (B,) or None.
+        attributions: (B, *F).
+        explainer: asks the method again; None for attributions that came from elsewhere.
+        background: (T, *F), rows that stand for the data.
+        values: (B,), the explained number; reads the model at other inputs too.
+        n_samples: changes of an input, where a measure draws them.
+        seed: of whatever a measure draws.
+    """
+
+    model: Model
+    inputs: Inputs
+    labels: Tensor | None
+    annotation: Annotation | None
+    attributions: Tensor
+    explainer: Explainer | None
+    background: Tensor | None
+    values: Callable[[Tensor], Tensor]
+    n_samples: int
+    seed: int
+
+    @property
+    def asked(self) -> Explainer:
+        """The explainer of a measure that needs one."""
+        if self.explainer is None:
+            raise ArgumentError("this measure explains again", expected="a method", got="attributions from elsewhere")
+        return self.explainer
+
+    @property
+    def near(self) -> float:
+        """The size of a small change, in the unit of the inputs."""
+        return max(_NEAR * float(features(self.inputs).double().std()), 1e-12)
+
+    def region(self, name: str) -> tuple[Tensor, Tensor]:
+        """Attributions summed over the channels of images, and the region of ``annotation.name``: (B, *F) each.
+
+        Examples without annotation have an empty region.
+        """
+        phi = self.attributions.sum(1, keepdim=True) if self.attributions.ndim == 4 else self.attributions
+        values, known = (self.annotation or Annotation()).known(name, phi)
+        return phi, (values > 0.5) & known
+
+
+Missing = Callable[[Subject], str]
+
+
+def _again(subject: Subject) -> str:
+    return "" if subject.explainer else "the attributions came from elsewhere, and this measure explains again"
+
+
+def _changed_models(subject: Subject) -> str:
+    if _again(subject):
+        return _again(subject)
+    space = subject.asked.method.space
+    return _changed_inputs(subject) if isinstance(space, Input) else "the method does not explain the inputs"
+
+
+def _changed_inputs(subject: Subject) -> str:
+    x = subject.inputs
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        return "the inputs are not one floating point tensor"
+    return "" if x.shape == subject.attributions.shape else "the attributions are not shaped like the inputs"
+
+
+def _near(subject: Subject) -> str:
+    return _again(subject) or ("" if isinstance(subject.inputs, Tensor) else "the inputs are not one tensor")
+
+
+def _module(subject: Subject) -> str:
+    return _again(subject) or ("" if isinstance(subject.model, nn.Module) else "the model is no module with layers")
+
+
+def _annotated(name: str, subject: Subject) -> str:
+    given = subject.annotation is not None and getattr(subject.annotation, name) is not None
+    return "" if given else f"no annotation says what is {name}"
+
+
+def _tabular(subject: Subject) -> str:
+    if _changed_inputs(subject) or subject.attributions.ndim != 2:
+        return _changed_inputs(subject) or "features are ablated from tables"
+    if subject.background is None or len(subject.background) < 2:
+        return "there are no other rows to replace features from"
+    return "" if single(read(subject.model, subject.inputs)) else "the model has several outputs"
+
+
+def _tabular_labelled(subject: Subject) -> str:
+    return _tabular(subject) or ("" if subject.labels is not None else "there are no labels")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of explanations.
+
+    Attributes:
+        name: in tables and on the command line.
+        summary: one line.
+        higher_is_better: its direction; None where neither is.
+        bounds: the values that it can take, which an interval is cut to.
+        citation: key into the bibliography.
+        take: subject -> a value for each example (B,), NaN where it has none, or one number for all of them.
+        missing: subject -> why it cannot be taken; empty if it can.
+        default: whether it is taken when nobody asks for measures by name.
+    """
+
+    name: str
+    summary: str
+    higher_is_better: bool | None
+    bounds: tuple[float, float]
+    citation: str
+    take: Callable[[Subject], Tensor | float]
+    missing: Missing = field(default=lambda subject: "")
+    default: bool = True
+
+    def __post_init__(self) -> None:
+        if self.citation not in CITATIONS:
+            raise ArgumentError("unknown citation", expected=sorted(CITATIONS), got=self.citation)
+
+
+def _infidelity(subject: Subject) -> Tensor:
+    x = features(subject.inputs)
+    change = Gaussian(subject.near)
+    found = infidelity(
+        subject.attributions,
+        subject.values,
+        x,
+        change,
+        n_samples=subject.n_samples,
+        scaled=True,
+        seed=subject.seed,
+    )
+    return found.relative
+
+
+def _sensitivity(subject: Subject) -> Tensor:
+    explain = partial(subject.asked, subject.model)
+    found = attribution_sensitivity(
+        explain, features(subject.inputs), radius=subject.near, n_samples=min(10, subject.n_samples), seed=subject.seed
+    )
+    return found.largest
+
+
+def _randomised(subject: Subject) -> Tensor:
+    def explain(model: Model) -> Tensor:
+        return subject.asked(model, subject.inputs).abs()
+
+    if not isinstance(subject.model, nn.Module):
+        raise ArgumentError("nothing to randomise", expected="a module", got=type(subject.model).__name__)
+    return model_randomisation(subject.model, explain, seed=subject.seed)[-1].similarity
+
+
+def _inside(subject: Subject) -> Tensor:
+    phi, region = subject.region("irrelevant")
+    known = region.flatten(1).any(1)
+    return torch.where(known, share_inside(phi, region), torch.nan)
+
+
+def _placed(measure: Callable[[Tensor, Tensor], Tensor], subject: Subject) -> Tensor:
+    return measure(*subject.region("relevant"))
+
+
+def _control(subject: Subject) -> Tensor:
+    phi, region = subject.region("relevant")
+    rows = region.flatten(1).any(1)
+    found = random_annotation_control(localisation.energy_pointing_game, phi[rows], region[rows], seed=subject.seed)
+    values = phi.new_full((len(phi),), torch.nan)
+    values[rows] = found.control
+    return values
+
+
+def _ablated(name: str, subject: Subject) -> float:
+    """Labels 0 and 1 are classes, any others values."""
+    labels = subject.labels
+    x, background = features(subject.inputs), subject.background
+    if background is None:
+        raise ArgumentError("there are no other rows to replace features from", expected="background rows", got=None)
+    binary = labels is not None and not bool(((labels != 0) & (labels != 1)).any())
+    found = ablation(
+        lambda rows: read(subject.model, rows),
+        x,
+        subject.attributions,
+        background,
+        labels,
+        metrics=[name],
+        score="auc" if binary else "r2",
+        seed=subject.seed,
+    )
+    return found[name].area
+
+
+def _of_ablation(name: str) -> str:
+    action, direction, how = name.split("_")
+    others = {"mask": "their mean", "resample": "other rows", "impute": "what the rest lets expect"}[how]
+    what, chosen = "mean output (signed, in its unit)", f"the {direction} features"
+    if direction == "absolute":
+        what, chosen = "quality of predictions" if action == "keep" else "their loss of quality", "the largest features"
+    rest = "all but " if action == "keep" else ""
+    return f"{what} while {rest}{chosen} are replaced by {others}"
+
+
+_SHARE, _ANY, _POSITIVE = (0.0, 1.0), (-torch.inf, torch.inf), (0.0, torch.inf)
+_RELEVANT, _IRRELEVANT = partial(_annotated, "relevant"), partial(_annotated, "irrelevant")
+
+_KNOWN = [
+    Measure(
+        "gini",
+        "how concentrated an example's attribution is; 0 spread evenly",
+        None,
+        _SHARE,
+        "hurley2009",
+        lambda s: gini(s.attributions.flatten(1).double().abs()),
+    ),
+    Measure(
+        "completeness",
+        "by how much attributions miss what they should add up to; 1 is what none at all miss",
+        False,
+        _POSITIVE,
+        "sundararajan2017",
+        lambda s: axioms.completeness(s.asked, s.model, s.inputs).relative,
+        _again,
+    ),
+    Measure(
+        "sensitivity",
+        "attribution of features made irrelevant to the model; 1 is their even share",
+        False,
+        _POSITIVE,
+        "sundararajan2017",
+        lambda s: axioms.sensitivity(s.asked, s.model, s.inputs, seed=s.seed).relative,
+        _changed_models,
+    ),
+    Measure(
+        "implementation_invariance",
+        "difference when the same function is written otherwise; 1 is unrelated",
+        False,
+        _POSITIVE,
+        "sundararajan2017",
+        lambda s: axioms.implementation_invariance(s.asked, s.model, s.inputs, seed=s.seed).relative,
+        _changed_models,
+    ),
+    Measure(
+        "linearity",
+        "difference between a sum's attributions and the sum of attributions; 1 is unrelated",
+        False,
+        _POSITIVE,
+        "sundararajan2017",
+        lambda s: axioms.linearity(s.asked, s.model, s.inputs).relative,
+        _changed_models,
+    ),
+    Measure(
+        "symmetry",
+        "difference between features made interchangeable; 1 is unrelated",
+        False,
+        _POSITIVE,
+        "erion2021",
+        lambda s: axioms.symmetry(s.asked, s.model, s.inputs, seed=s.seed).relative,
+        _changed_models,
+    ),
+    Measure(
+        "infidelity",
+        "error in predicting what small changes of the input do, best scaled; 1 is what zeros give",
+        False,
+        _POSITIVE,
+        "yeh2019",
+        _infidelity,
+        _changed_inputs,
+    ),
+    Measure(
+        "max_sensitivity",
+        "largest relative change of the explanation near the input",
+        False,
+        _POSITIVE,
+        "yeh2019",
+        _sensitivity,
+        _near,
+    ),
+    Measure(
+        "model_randomisation",
+        "rank correlation with the explanation of a model of random weights",
+        False,
+        (-1.0, 1.0),
+        "adebayo2018",
+        _randomised,
+        _module,
+    ),
+    Measure(
+        "energy_pointing_game",
+        "share of the positive attribution inside the relevant region",
+        True,
+        _SHARE,
+        "wang2020",
+        partial(_placed, localisation.energy_pointing_game),
+        _RELEVANT,
+    ),
+    Measure(
+        "random_annotation",
+        "the same inside regions that belong to other examples",
+        None,
+        _SHARE,
+        "wang2020",
+        _control,
+        _RELEVANT,
+    ),
+    Measure(
+        "pointing_game",
+        "whether the largest attribution is inside the relevant region",
+        True,
+        _SHARE,
+        "zhang2016",
+        partial(_placed, localisation.pointing_game),
+        _RELEVANT,
+    ),
+    Measure(
+        "rank_accuracy",
+        "share of the largest attributions, as many as the relevant region has, inside it",
+        True,
+        _SHARE,
+        "arras2022",
+        partial(_placed, localisation.rank_accuracy),
+        _RELEVANT,
+    ),
+    Measure(
+        "iou",
+        "overlap of the relevant region and the places above 15 % of the largest attribution",
+        True,
+        _SHARE,
+        "selvaraju2017",
+        partial(_placed, localisation.iou),
+        _RELEVANT,
+    ),
+    Measure(
+        "inside",
+        "share of the absolute attribution inside the irrelevant region",
+        False,
+        _SHARE,
+        "ross2017",
+        _inside,
+        _IRRELEVANT,
+    ),
+    *(
+        Measure(
+            name,
+            _of_ablation(name),
+            True,
+            _ANY,
+            "erion2021",
+            partial(_ablated, name),
+            _tabular_labelled if "absolute" in name else _tabular,
+            default=name.endswith("mask"),
+        )
+        for name in ABLATION_METRICS
+    ),
+]
+
+#: by name, in the order of a table
+MEASURES = {measure.name: measure for measure in _KNOWN}
