@@ -3,44 +3,84 @@
 Importing this loads none of pandas, scikit-learn, Pillow and pyarrow; each is imported where it is first used.
 """
 
+from rightly.data.augment import Moved, moved
 from rightly.data.catalogue import FrameData, available, load, load_arrays, load_frame
 from rightly.data.cifar import cifar10_images
 from rightly.data.columns import Column
 from rightly.data.confounders import DecoyDigits, DecoyPart, decoy_digits, decoy_mnist, plant_decoy
+from rightly.data.drug_response import (
+    DrugExamples,
+    DrugResponse,
+    DrugSplit,
+    gdsc_drug_response,
+    plant_drug_response,
+    read_drug_response,
+)
 from rightly.data.encoding import TableEncoder
 from rightly.data.entries import ENTRIES, Entry
+from rightly.data.expression import ExpressionEncoder, correct_batches, fpkm
+from rightly.data.folder import PictureFolder, picture_folders
+from rightly.data.genes import GeneGraph, gene_graph, read_gene_graph, read_gene_sets
 from rightly.data.images import Images, read_images
+from rightly.data.labels import known_labels
+from rightly.data.linear import LinearData, corrgroups60, independentlinear60
 from rightly.data.nhanes import nhanes_encoder, nhanes_mortality
 from rightly.data.nhefs import nhefs_mortality
+from rightly.data.noise import NOISES, gaussian_noise, salt_and_pepper_noise, sign_noise
 from rightly.data.reading import Reading, read_frame
 from rightly.data.splits import split_indices
 from rightly.data.tables import Table, read_table, table_from_frame
 
 __all__ = [
     "ENTRIES",
+    "NOISES",
     "Column",
     "DecoyDigits",
     "DecoyPart",
+    "DrugExamples",
+    "DrugResponse",
+    "DrugSplit",
     "Entry",
+    "ExpressionEncoder",
     "FrameData",
+    "GeneGraph",
     "Images",
+    "LinearData",
+    "Moved",
+    "PictureFolder",
     "Reading",
     "Table",
     "TableEncoder",
     "available",
     "cifar10_images",
+    "correct_batches",
+    "corrgroups60",
     "decoy_digits",
     "decoy_mnist",
+    "fpkm",
+    "gaussian_noise",
+    "gdsc_drug_response",
+    "gene_graph",
+    "independentlinear60",
+    "known_labels",
     "load",
     "load_arrays",
     "load_frame",
+    "moved",
     "nhanes_encoder",
     "nhanes_mortality",
     "nhefs_mortality",
+    "picture_folders",
     "plant_decoy",
+    "plant_drug_response",
+    "read_drug_response",
     "read_frame",
+    "read_gene_graph",
+    "read_gene_sets",
     "read_images",
     "read_table",
+    "salt_and_pepper_noise",
+    "sign_noise",
     "split_indices",
     "table_from_frame",
 ]

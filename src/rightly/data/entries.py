@@ -100,7 +100,7 @@ _ENTRIES = [
         "7db2ed048755c815689e055b0e68e2d53db7f9f6e0f9b3bc9b6f837ab168774e",
         "weights of a ResNet-20 trained on CIFAR-10",
         "BSD-2-Clause",
-        "chenyaofo/pytorch-cifar-models",
+        "akamaster/pytorch_resnet_cifar10",
     ),
     Entry(
         "compas_two_years",

@@ -75,7 +75,7 @@ def read_images(
         )
     root, notes = Path(folder), list[str]()
     regions = None if annotations is None else Path(annotations)
-    pictures = _pictures(root, regions, notes)
+    pictures = class_pictures(root, regions, notes)
     paths = [path for found in pictures.values() for path in found]
     drawn = {} if regions is None else _matched(root, regions, pictures)
     headers = [read_header(path) for path in paths]
@@ -96,8 +96,8 @@ def read_images(
     )
 
 
-def _pictures(root: Path, regions: Path | None, notes: list[str]) -> dict[str, list[Path]]:
-    """Class name -> its pictures, both sorted."""
+def class_pictures(root: Path, regions: Path | None, notes: list[str]) -> dict[str, list[Path]]:
+    """Class name -> its pictures, both sorted. ``notes`` grows by what was ignored; see ``read_images`` for errors."""
     _check_folder(root)
     classes = [path for path in _listed(root) if path.is_dir() and not _same(path, regions)]
     if not classes:

@@ -65,6 +65,51 @@ def read_labels(
     return Labels(_regression(numbers[keep], label, source), "regression", ()), keep
 
 
+def known_labels(
+    column: Series, label: str, classes: tuple[str, ...], source: str, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read the label column for a model that knows its classes.
+
+    Args:
+        classes: their names in the model's order; empty for a regression.
+
+    Returns:
+        (N,) int64 class indices or float32 values of the rows that have a label, and (rows,) bool: which rows those
+        are. What was left out is added to ``notes``.
+
+    Errors:
+        DataError: no label is left, a class that the model does not know, or text where numbers are needed.
+    """
+    numbers = _numbers(column, label, source)
+    if not classes and numbers is None:
+        raise DataError(
+            f"the label '{label}' of {source} is not a number, as this regression predicts",
+            expected="numbers",
+            got=f"for example '{as_numbers(column).wrong}'",
+            mend="give data of the kind that the run was trained on",
+        )
+    keep = np.isfinite(numbers) if numbers is not None else np.array([v is not None for v in as_levels(column)])
+    _check_rows(keep, label, source, 1)
+    if not keep.all():
+        notes.append(f"{int((~keep).sum())} rows without a label were dropped")
+    if not classes and numbers is not None:
+        return numbers[keep].astype(np.float32), keep
+    values = as_levels(column) if numbers is None or is_boolean(column) else numbers
+    names = [_class_name(value) for value in values[keep].tolist()]
+    if unknown := sorted(set(names) - set(classes)):
+        raise DataError(
+            f"the label '{label}' of {source} has classes that the model does not know",
+            expected=", ".join(classes),
+            got=", ".join(unknown[:5]),
+            mend="give data with the classes that the run was trained on",
+        )
+    return np.array([classes.index(name) for name in names], dtype=np.int64), keep
+
+
+def _class_name(value: object) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def _numbers(column: Series, label: str, source: str) -> np.ndarray | None:
     """The label as (rows,) float64, or None if it is text. Truth values count as 0 and 1."""
     if bool(column.isna().all()):
@@ -109,7 +154,7 @@ def _classes(values: np.ndarray, label: str, source: str) -> Labels:
     """Class indices in the sorted order of the values (float64, or objects of text): by size, by character."""
     numeric = values.dtype != object
     distinct, indices, counts = np.unique(values, return_inverse=True, return_counts=True)
-    names = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in distinct.tolist()]
+    names = [_class_name(value) for value in distinct.tolist()]
     if len(distinct) == 1:
         raise _one_value(label, source, names[0])
     if len(distinct) > MAX_CLASSES:
