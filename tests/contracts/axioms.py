@@ -101,11 +101,19 @@ class Blinkered(nn.Module):
         return self.model(x * self.seen)
 
 
+def _parts(phi: Tensor, shape: torch.Size) -> Tensor:
+    """What each feature got, (B, *F): of pairs (B, *F, *F), the size of all that it is part of."""
+    if phi.ndim < 1 + 2 * len(shape):
+        return phi
+    sizes = phi.abs().reshape(len(phi), shape.numel(), shape.numel())
+    return (sizes.sum(1) + sizes.sum(2)).reshape(-1, *shape)
+
+
 def check_sensitivity(method: Any, problem: Problem) -> None:
     """Raise ``AssertionError`` unless features that the function ignores get exactly nothing, and others something."""
     seen = torch.ones(problem.inputs.shape[1:], dtype=torch.float64)
     seen.reshape(-1)[::3] = 0
-    phi = explain(method, Blinkered(problem.model, seen), problem)
+    phi = _parts(explain(method, Blinkered(problem.model, seen), problem), seen.shape)
     assert not phi[:, seen == 0].any(), "a feature that the model ignores gets attribution"
     assert bool(phi[:, seen == 1].all()), "a feature that the model reads gets none"
 
@@ -142,13 +150,31 @@ class Symmetric(nn.Module):
 
 
 def check_symmetry(method: Any, problem: Problem) -> None:
-    """Raise ``AssertionError`` unless interchangeable features with equal values get equal attributions."""
+    """Raise ``AssertionError`` unless interchangeable features with equal values get equal attributions.
+
+    Of pairs, those with the one feature get what those with the other get.
+    """
     inputs = problem.inputs.clone()
     inputs[:, 3] = inputs[:, 0]
     alike = Problem(problem.name, problem.model, inputs, problem.labels, problem.space, problem.images)
     phi = explain(method, Symmetric(problem.model), alike)
-    _same(phi[:, 3], phi[:, 0], "interchangeable features are told apart")
-    assert bool((phi[:, 0] - phi[:, 1]).abs().min() > 1e-6), "all features get the same, so that nothing was checked"
+    swapped = phi[:, [3, 1, 2, 0, 4, 5]]
+    if phi.ndim == 3:
+        swapped = swapped[:, :, [3, 1, 2, 0, 4, 5]]
+    _same(swapped, phi, "interchangeable features are told apart")
+    own = phi if phi.ndim == 2 else phi.diagonal(dim1=1, dim2=2)
+    assert bool((own[:, 0] - own[:, 1]).abs().min() > 1e-6), "all features get the same, so that nothing was checked"
+
+
+def check_pairs(method: Any, problem: Problem, alone: Any, tolerance: float = COMPLETE) -> None:
+    """Raise ``AssertionError`` unless interactions are symmetric, and rows add up to what ``alone`` gives a feature."""
+    phi = explain(method, problem.model, problem)
+    size = len(problem.shape)
+    assert phi.shape == (len(problem.labels), *problem.shape, *problem.shape), f"interactions are {tuple(phi.shape)}"
+    flat = phi.reshape(len(phi), phi[0].numel() // (n := torch.Size(problem.shape).numel()), n)
+    _same(flat.mT, flat, "interactions depend on the order")
+    gap = (phi.flatten(1 + size).sum(-1) - explain(alone, problem.model, problem)).abs().max()
+    assert gap <= tolerance, f"interactions miss the attributions that they make up by {float(gap):.1e}"
 
 
 def another(model: nn.Sequential) -> nn.Module:

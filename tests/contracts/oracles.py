@@ -83,9 +83,49 @@ def recentred_gradients(
     return total / k
 
 
+def product_quantile(share: float) -> float:
+    """g with P(a b <= g) = share for a, b uniform: Newton's steps on g - g log g, which is concave, from the left."""
+    g = share / 10 if share > 0 else 0.0
+    for _ in range(200):
+        g = min(max(g - (g - g * math.log(g) - share) / -math.log(g), 1e-300), 1 - 1e-16)
+    return g
+
+
 def strata(draws: Tensor) -> list[list[float]]:
     """Row by row, the j-th of k numbers in [0, 1) moved into the j-th of k equal parts of [0, 1)."""
     return [[(j + float(u)) / len(row) for j, u in enumerate(row)] for row in draws]
+
+
+def hessian(example: Single, point: Tensor) -> Tensor:
+    """Row by row: (p, p)."""
+    point = point if point.requires_grad else point.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(example.value(point), point, create_graph=True)
+    rows = []
+    for entry in slope.flatten():
+        (row,) = torch.autograd.grad(entry, point, create_graph=True, allow_unused=True)
+        rows.append(torch.zeros_like(point).flatten() if row is None else row.flatten())
+    return torch.stack(rows)
+
+
+def interactions(example: Single, reference: Tensor, inner: float, outer: float) -> Tensor:
+    """One draw of the two nested paths: (*F, *F)."""
+    x = example.coordinates
+    point = reference + inner * outer * (x - reference)
+    delta, slope = (x - reference).flatten(), example.gradient(point).flatten()
+    curve = hessian(example, point)
+    found = torch.outer(delta, delta) * inner * outer * curve + torch.diag(delta * slope)
+    return found.reshape(*x.shape, *x.shape)
+
+
+def integrated_hessians(example: Single, baseline: Tensor, n_steps: int) -> Tensor:
+    """The product of two Gauss-Legendre rules, node by node."""
+    nodes, weights = np.polynomial.legendre.leggauss(n_steps)
+    total: Tensor | float = 0.0
+    for a, wa in zip((nodes + 1) / 2, weights / 2, strict=True):
+        for b, wb in zip((nodes + 1) / 2, weights / 2, strict=True):
+            total = total + wa * wb * interactions(example, baseline, a, b)
+    assert isinstance(total, Tensor)
+    return total
 
 
 def smooth_grad(example: Single, noise: Sequence[Tensor], sigma: float) -> Tensor:
@@ -177,6 +217,14 @@ def match_targets(phi: Tensor, targets: Tensor) -> float:
     return sum((float(p) - float(t)) ** 2 for p, t in pairs if not math.isnan(t))
 
 
+def meta_features(phi: Tensor, meta: Tensor, weight: Tensor, bias: float) -> float:
+    """With a linear predictor."""
+    total = 0.0
+    for value, known in zip(phi.flatten().tolist(), meta.tolist(), strict=True):
+        total += abs(value - bias - sum(w * m for w, m in zip(weight.tolist(), known, strict=True)))
+    return total
+
+
 def energy(phi: Tensor, relevant: Tensor, positive: bool) -> float:
     sizes = [max(float(p), 0.0) if positive else abs(float(p)) for p in phi.flatten()]
     outside = sum(s for s, r in zip(sizes, relevant.flatten(), strict=True) if not r)
@@ -222,21 +270,27 @@ def sparsity(batch: Tensor) -> float:
     return 1 - gini(_mean_absolute(batch))
 
 
-def graph_smoothness(batch: Tensor, adjacency: Tensor, normalized: bool = False) -> float:
-    """Batch level: v' L v with the explicit Laplacian."""
+def graph_smoothness(batch: Tensor, adjacency: Tensor, kind: str = "unnormalized") -> float:
+    """Batch level: v' L v with the explicit Laplacian, |L v|^2 with that of a random walk."""
     v = torch.tensor(_mean_absolute(batch), dtype=torch.float64)
-    return float(v @ laplacian(adjacency.double(), normalized) @ v)
+    return float(smoothness_of(v, laplacian(adjacency.double(), kind), kind))
 
 
-def laplacian(adjacency: Tensor, normalized: bool) -> Tensor:
-    """D - W without loops at nodes, or D^-1/2 (D - W) D^-1/2 with zero rows for nodes without edges."""
+def smoothness_of(v: Tensor, matrix: Tensor, kind: str) -> Tensor:
+    """(p,) and the Laplacian (p, p) -> ()."""
+    return (matrix @ v).square().sum() if kind == "random-walk" else v @ matrix @ v
+
+
+def laplacian(adjacency: Tensor, kind: str) -> Tensor:
+    """D - W without loops at nodes, D^-1/2 (D - W) D^-1/2 or D^-1 (D - W), zero rows for nodes without edges."""
     links = adjacency - torch.diag(adjacency.diagonal())
     degrees = links.sum(1)
     plain = torch.diag(degrees) - links
-    if not normalized:
+    if kind == "unnormalized":
         return plain
-    scale = torch.tensor([1 / math.sqrt(d) if d > 0 else 0.0 for d in degrees.tolist()], dtype=adjacency.dtype)
-    return scale[:, None] * plain * scale[None]
+    power = -0.5 if kind == "symmetric" else -1.0
+    scale = torch.tensor([d**power if d > 0 else 0.0 for d in degrees.tolist()], dtype=adjacency.dtype)
+    return scale[:, None] * plain * scale[None] if kind == "symmetric" else scale[:, None] * plain
 
 
 def _mean_absolute(batch: Tensor) -> list[float]:

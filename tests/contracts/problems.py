@@ -178,7 +178,10 @@ def attribution_of(entry: registry.Entry, shape: tuple[int, ...], space: Any, **
 
 
 def prior_of(entry: registry.Entry, shape: tuple[int, ...], **arguments: Any) -> Any:
-    return entry.cls(**{**entry.example(shape), **arguments})
+    prior = entry.cls(**{**entry.example(shape), **arguments})
+    if prior.module is not None:
+        prior.module.double()  # as an objective would make it, with these models
+    return prior
 
 
 def annotation_for(prior: Any, like: Tensor, seed: int = 20) -> rt.Annotation:
@@ -196,6 +199,11 @@ def components(family: str) -> list[registry.Entry]:
 
 def names(family: str) -> list[str]:
     return [entry.name for entry in components(family)]
+
+
+def fitting(space: registry.Entry, *others: registry.Entry) -> bool:
+    """Whether they can be combined: what wants images cannot be had in a space without a layout."""
+    return "vectors" not in space.traits or not any("images" in other.traits for other in others)
 
 
 def problems_in(space: registry.Entry) -> list[Problem]:
@@ -226,6 +234,8 @@ def combinations() -> Iterator[tuple[str, str, str, bool]]:
         for attribution in components("attribution"):
             for prior in components("prior"):
                 picture = "images" in attribution.traits | prior.traits
+                if not fitting(space, attribution, prior):
+                    continue
                 yield attribution.name, prior.name, space.name, picture
 
 

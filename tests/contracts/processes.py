@@ -71,7 +71,7 @@ def _rows(batch: Batch, index: Tensor) -> Batch:
 
 
 def _gradients(objective: rt.Objective) -> list[Any]:
-    return [None if p.grad is None else p.grad.numpy().copy() for p in objective.model.parameters()]
+    return [None if p.grad is None else p.grad.numpy().copy() for p in objective.parameters()]
 
 
 def alone(make: Callable[[], rt.Objective], batch: Batch) -> tuple[float, list[Any], dict[str, float]]:
@@ -91,7 +91,7 @@ def together(
     report = module(*_rows(batch, shards[rank]))
     report.total.backward()
     if not wrapped:
-        for parameter in objective.model.parameters():
+        for parameter in objective.parameters():
             if parameter.grad is not None:
                 dist.all_reduce(parameter.grad)
                 parameter.grad /= WORLD

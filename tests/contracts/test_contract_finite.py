@@ -105,12 +105,13 @@ def test_one_feature_and_one_example_are_enough(entry):
     for size in (1, 6):
         inputs = torch.full((1, size), 0.4, dtype=torch.float64)
         method = attribution_of(entry, (size,), rt.spaces.Input())
+        like = method(vector_model(features=size), inputs, labels).attributions
         for prior in PRIORS:
             if "images" not in prior.traits:
-                penalty = prior_of(prior, (size,))
+                penalty = prior_of(prior, tuple(like.shape[1:]))
                 model = vector_model(features=size).eval()
                 whole = rt.Objective(model, F.cross_entropy, [rt.Term(method, penalty, 1.0)])
-                check_finite_training(whole, inputs, labels, annotation_for(penalty, inputs))
+                check_finite_training(whole, inputs, labels, annotation_for(penalty, like))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

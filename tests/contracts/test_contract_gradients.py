@@ -35,7 +35,7 @@ from rightly.core.errors import NotConnectedError
 
 PAIRS = list(combinations())
 ROOMS = {
-    "space": (rt.spaces, set(), 2),
+    "space": (rt.spaces, set(), 6),
     "reference": (rt.references, set(), 6),
     "attribution": (rt.attributions, {"Attribution", "StoredAttributions"}, 7),
     "prior": (rt.priors, {"Prior"}, 9),
@@ -138,7 +138,9 @@ PRIORS = {
     "tv-raw": rt.priors.TotalVariation(standardize=False),
     "tv-signal": rt.priors.TotalVariation(1, floor=1e-3),
     "tv-papers-floor": rt.priors.TotalVariation(),
-    "graph-normalized": rt.priors.GraphSmoothness(RING, normalized=True),
+    "graph-symmetric": rt.priors.GraphSmoothness(RING, laplacian="symmetric"),
+    "graph-random-walk": rt.priors.GraphSmoothness(RING, laplacian="random-walk"),
+    "graph-signed": rt.priors.GraphSmoothness(RING, signed=True),
     "graph-example": rt.priors.GraphSmoothness(RING, level="example"),
     "graph-features": rt.priors.GraphSmoothness(RING[:5, :5], features=torch.tensor([7, 3, 1, 70, 9])),
     "irrelevant-l1": rt.priors.Irrelevant("l1"),

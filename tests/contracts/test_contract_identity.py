@@ -110,6 +110,14 @@ def _closed_forms():
         "input_x_gradient": (rt.InputXGradient(), lambda w, x: w * x),
         "integrated_gradients": (rt.IntegratedGradients(constant, n_steps=2), lambda w, x: w * (x - BASELINE)),
         "expected_gradients": (rt.ExpectedGradients(constant, n_samples=3), lambda w, x: w * (x - BASELINE)),
+        "integrated_hessians": (
+            rt.IntegratedHessians(constant, n_steps=2),
+            lambda w, x: torch.diag_embed(w * (x - BASELINE)),
+        ),
+        "expected_hessians": (
+            rt.ExpectedHessians(constant, n_samples=3),
+            lambda w, x: torch.diag_embed(w * (x - BASELINE)),
+        ),
         "occlusion": (rt.Occlusion(constant), lambda w, x: w * (x - BASELINE)),
         "occlusion-windows": (
             rt.Occlusion(constant, window=(3,)),
@@ -131,7 +139,7 @@ def test_closed_forms_of_attributions(linear, name):
 def test_closed_forms_cover_every_method():
     covered = {name.split("-")[0] for name in _closed_forms()} | {"grad_cam"}
     assert covered >= {"expected_gradients", "integrated_gradients", "occlusion", "gradient", "input_x_gradient"}
-    assert len(covered & set(ATTRIBUTIONS)) >= 7
+    assert len(covered & set(ATTRIBUTIONS)) >= 9
 
 
 def test_closed_form_of_sampled_references(linear):

@@ -44,6 +44,8 @@ def _cases():
     ]
     yield "two terms", _objective(vector, *both), batch
     yield "no terms", _objective(vector), batch
+    for penalty in ("l1", "l2", "sparse_group_lasso"):
+        yield f"weights-{penalty}", _objective(vector, rt.WeightTerm(penalty, weight=0.4), both[1]), batch
     for prior in (rt.priors.L2(), rt.priors.Sparsity()):
         yield f"balance-{type(prior).__name__}", _objective(vector, rt.Term(integrated, prior, "balance")), batch
 

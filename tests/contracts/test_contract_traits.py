@@ -12,6 +12,7 @@ from contracts.axioms import (
     check_completeness,
     check_implementation_invariance,
     check_linearity,
+    check_pairs,
     check_sensitivity,
     check_symmetry,
     completeness_gap,
@@ -20,6 +21,7 @@ from contracts.problems import (
     attribution_of,
     components,
     draws,
+    fitting,
     images,
     reference_of,
     sequences,
@@ -58,9 +60,14 @@ def test_completeness_where_declared(entry, space):
     check_completeness(attribution_of(entry, pictures.shape, pictures.space), pictures, _reference(method))
 
 
-@pytest.mark.parametrize("space", SPACES, ids=lambda e: e.name)
 @pytest.mark.parametrize(
-    "entry", [e for e in components("attribution") if "complete" not in e.traits], ids=lambda e: e.name
+    ("entry", "space"),
+    [
+        pytest.param(entry, space, id=f"{entry.name}-{space.name}")
+        for space in SPACES
+        for entry in components("attribution")
+        if "complete" not in entry.traits and fitting(space, entry)
+    ],
 )
 def test_completeness_fails_where_it_is_not_declared(entry, space):
     problem = _problem(entry, space)
@@ -150,6 +157,34 @@ def test_symmetry(entry):
     check_symmetry(attribution_of(entry, problem.shape, problem.space), problem)
 
 
+#: what the interactions of a method make up, row by row
+ALONE = {"integrated_hessians": rt.IntegratedGradients, "expected_hessians": rt.ExpectedGradients}
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda e: e.name)
+@pytest.mark.parametrize("entry", _declaring("pairwise"), ids=lambda e: e.name)
+def test_pairs_make_up_the_attributions(entry, space):
+    for problem in (vectors(space=space_of(space, (6,))), images(space=space_of(space, (2, 6, 6)))):
+        method = attribution_of(entry, problem.shape, problem.space)
+        alone = ALONE[entry.name](rt.references.Constant(0.1), space=problem.space)
+        if "sampled" not in entry.traits:
+            check_pairs(method, problem, alone)
+            continue
+        with pytest.raises(AssertionError, match="miss the attributions"):  # by sampling error
+            check_pairs(method, problem, alone)
+
+
+def test_sampled_pairs_make_up_the_attributions_on_average():
+    problem = vectors(2)
+    data = rt.references.Sample(problem.inputs + 0.5)
+    many = rt.ExpectedHessians(data, n_samples=20000)(problem.model, problem.inputs, problem.labels)
+    alone = rt.IntegratedGradients(data, n_samples=2)(problem.model, problem.inputs, problem.labels).attributions
+    exact = rt.IntegratedHessians(data, n_samples=2)(problem.model, problem.inputs, problem.labels).attributions
+    assert torch.allclose(exact.sum(2), alone, rtol=0, atol=1e-10)
+    assert bool(((many.attributions - exact).abs() < 5 * many.standard_error + 1e-12).all())
+    assert (many.attributions.sum(2) - alone).abs().max() < 0.01
+
+
 @pytest.mark.parametrize("entry", components("attribution") + components("reference"), ids=lambda e: e.name)
 def test_draws_are_declared(entry):
     """Whatever answers differently to another generator says so, and nothing else does."""
@@ -169,5 +204,5 @@ def test_draws_are_declared(entry):
 def test_every_trait_is_declared_by_somebody():
     declared = set().union(*(e.traits for family in registry._ROOMS for e in components(family)))
     assert declared == registry.TRAITS
-    for trait in ("complete", "implementation_invariant", "sensitive", "linear", "symmetric"):
+    for trait in ("complete", "implementation_invariant", "pairwise", "sensitive", "linear", "symmetric"):
         assert _declaring(trait)

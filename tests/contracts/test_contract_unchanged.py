@@ -16,6 +16,7 @@ from contracts.problems import (
     attribution_of,
     components,
     draws,
+    fitting,
     images,
     normal,
     objective,
@@ -30,6 +31,7 @@ METHODS = [
     pytest.param(entry, space, id=f"{entry.name}-{space.name}")
     for space in components("space")
     for entry in components("attribution")
+    if fitting(space, entry)
 ]
 OUTSIDE = {
     "plain": contextlib.nullcontext,

@@ -15,6 +15,7 @@ from contracts.problems import (
     attribution_of,
     components,
     draws,
+    fitting,
     images,
     kinked_model,
     normal,
@@ -109,6 +110,29 @@ class TestOracles:
 
         check_oracle(method, problem, oracle)
 
+    def test_expected_hessians(self, kind, space, batch):
+        """The position is where the distribution of a product of two uniform ones reaches what was drawn."""
+        batch = min(batch, 2) if kind == "images" else batch
+        problem, singles = _case(kind, space, batch)
+        method = rt.ExpectedHessians(rt.references.InBatch(), n_samples=3, space=problem.space)
+        shares = oracles.strata(torch.rand(batch, 3, generator=draws(5)).double())
+
+        def oracle():
+            rows = singles()
+            for b, row in enumerate(rows):
+                others = [rows[(b + k) % batch].coordinates for k in range(1, batch)] or [row.coordinates]
+                terms = [
+                    oracles.interactions(row, others[k % len(others)], oracles.product_quantile(shares[b][k]), 1.0)
+                    for k in range(3)
+                ]
+                yield sum(terms) / 3
+
+        if batch == 1:
+            found = method(problem.model, problem.inputs, problem.labels, generator=draws(5))
+            assert not found.attributions.any()  # its own reference
+        else:
+            check_oracle(method, problem, oracle)
+
     def test_smooth_grad(self, kind, space, batch):
         problem, singles = _case(kind, space, batch)
         noise = torch.randn(batch, 3, *problem.shape, generator=draws(5)).double()
@@ -129,6 +153,16 @@ class TestOracles:
         baseline = 0.1 * torch.ones(problem.shape, dtype=torch.float64)
         method = rt.Occlusion(rt.references.Constant(0.1), space=problem.space)
         check_oracle(method, problem, lambda: [oracles.occlusion(s, baseline, None, None) for s in singles()])
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("space", SPACES)
+def test_integrated_hessians(space, batch):
+    """n nodes stand for a product of n x n as far as the function is a polynomial: here it is nearly one."""
+    problem, singles = _case("vectors", space, batch)
+    baseline = 0.3 * torch.ones(problem.shape, dtype=torch.float64)
+    method = rt.IntegratedHessians(rt.references.Constant(0.3), n_steps=8, space=problem.space)
+    check_oracle(method, problem, lambda: [oracles.integrated_hessians(s, baseline, 8) for s in singles()], 1e-6)
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -160,6 +194,7 @@ METHODS = [
     pytest.param(entry, space, id=f"{entry.name}-{space.name}")
     for space in components("space")
     for entry in components("attribution")
+    if fitting(space, entry)
 ]
 UNDRAWN = [p for p in METHODS if "sampled" not in p.values[0].traits]  # the oracles above fix the draws of the others
 
@@ -203,7 +238,17 @@ PRIORS = {
     "l2": lambda prior, phi, note: oracles.l2(phi),
     "irrelevant": lambda prior, phi, note: oracles.irrelevant(phi, note.irrelevant[0]),
     "match_targets": lambda prior, phi, note: oracles.match_targets(phi, note.targets[0]),
+    "meta_features": lambda prior, phi, note: oracles.meta_features(
+        phi, prior.meta.double(), prior.module.weight[0].double(), prior.module.bias.item()
+    ),
     "energy": lambda prior, phi, note: oracles.energy(phi, note.relevant[0], prior.positive),
+    "frequency_band": lambda prior, phi, note: sum(
+        float(value) ** 2
+        for row in phi.flatten(0, -2)
+        for i, value in enumerate(row)
+        if not prior.low <= (i + 1) // 2 / len(row) < prior.high
+    ),
+    "over_regions": lambda prior, phi, note: sum(abs(float(phi[region].sum())) for region in prior.regions),
     "sign": lambda prior, phi, note: oracles.sign(phi, prior.signs),
     "total_variation": lambda prior, phi, note: oracles.total_variation(
         phi, prior.dims, prior.standardize, prior.floor

@@ -10,6 +10,7 @@ from torch import nn
 
 import rightly as rt
 from rightly.attributions.base import Attribution, Explanation
+from rightly.attributions.interactions import nested_quadrature
 from rightly.core import autodiff
 from rightly.priors import Prior
 
@@ -148,6 +149,62 @@ def left_sum(problem, generator):
     steps = 10
     alphas = (torch.arange(steps, dtype=torch.float64) / steps).expand(problem.batch, -1)
     return _expected(problem, alphas, 0.1)
+
+
+def _pairs(weigh):
+    """Interactions at the nested positions against 0.1, from (delta, positions, slopes, hessian) at vectors."""
+
+    def explain(problem, generator):
+        nodes, weights = nested_quadrature(24)
+
+        def step(rows, s):
+            delta, here = problem.view.coordinates[rows] - 0.1, nodes[s][:, None]
+            points = 0.1 + here * delta
+
+            def found(slopes, hessian):
+                mass = 24 * weights[s][:, None, None]
+                return mass * weigh(delta, here[:, :, None], slopes, hessian(range(delta.shape[1])))
+
+            return points, found
+
+        return problem.average(step, 24, curved=True)
+
+    explain.__name__ = weigh.__name__
+    return _method(explain)
+
+
+@_pairs
+def without_the_product_rule(delta, here, slopes, hessian):
+    """The diagonal lacks the gradient."""
+    return delta[:, :, None] * delta[:, None] * here * hessian
+
+
+@_pairs
+def without_the_inner_position(delta, here, slopes, hessian):
+    """The second path's start is forgotten: no factor of how far the first one has come."""
+    return delta[:, :, None] * delta[:, None] * hessian + torch.diag_embed(delta * slopes)
+
+
+@_pairs
+def one_side_counts(delta, here, slopes, hessian):
+    """Every pair is put down to its first feature, so that rows add up and the order matters."""
+    found = delta[:, :, None] * delta[:, None] * here * hessian
+    return torch.diag_embed(found.sum(2) + delta * slopes) + found.triu(1) - torch.diag_embed(found.triu(1).sum(2))
+
+
+@_pairs
+def pairs_by_position(delta, here, slopes, hessian):
+    """Later features count for more, on both sides."""
+    size = torch.arange(1.0, 1 + delta.shape[1], dtype=delta.dtype)
+    found = delta[:, :, None] * delta[:, None] * here * hessian + torch.diag_embed(delta * slopes)
+    return found * size[:, None] * size
+
+
+@_pairs
+def neighbours_share(delta, here, slopes, hessian):
+    """A feature's row is spread to the next column, whether the model reads that feature or not."""
+    found = delta[:, :, None] * delta[:, None] * here * hessian + torch.diag_embed(delta * slopes)
+    return (found + found.roll(1, 2)) / 2
 
 
 def by_its_first_weights(model, inputs, labels, **arguments):

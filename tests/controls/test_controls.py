@@ -29,7 +29,7 @@ from contracts import (
     unchanged,
 )
 from contracts.problems import draws, images, normal, objective, vectors
-from controls import defects, engines
+from controls import decomposition, defects, engines
 from rightly.core.errors import ArgumentError
 
 LAYER = rt.spaces.Layer("0")
@@ -163,6 +163,13 @@ def _raises(error):
 
 def _terms(prior, weight):
     return [rt.Term(rt.Gradient(), prior, weight)]
+
+
+_TENTH = rt.references.Constant(0.1)
+
+
+def _alone():
+    return rt.IntegratedGradients(_TENTH)
 
 
 GRADIENT = lambda row, b: oracles.gradient(row)  # noqa: E731
@@ -394,6 +401,42 @@ CONTROLS = {
         lambda: axioms.check_symmetry(rt.Gradient(), vectors()),
         "told apart",
     ),
+    "pairs told apart by their place": Control(
+        axioms.check_symmetry,
+        lambda: axioms.check_symmetry(defects.pairs_by_position(), vectors()),
+        lambda: axioms.check_symmetry(rt.IntegratedHessians(n_steps=5), vectors()),
+        "told apart",
+    ),
+    "pairs with ignored features": Control(
+        axioms.check_sensitivity,
+        lambda: axioms.check_sensitivity(defects.neighbours_share(), vectors()),
+        lambda: axioms.check_sensitivity(rt.IntegratedHessians(n_steps=5), vectors()),
+        "ignores gets attribution",
+    ),
+    "pairs without the product rule": Control(
+        axioms.check_pairs,
+        lambda: axioms.check_pairs(defects.without_the_product_rule(), vectors(), _alone()),
+        lambda: axioms.check_pairs(rt.IntegratedHessians(_TENTH, n_steps=24), vectors(), _alone()),
+        "miss the attributions",
+    ),
+    "pairs on a single path": Control(
+        axioms.check_pairs,
+        lambda: axioms.check_pairs(defects.without_the_inner_position(), vectors(), _alone()),
+        lambda: axioms.check_pairs(rt.IntegratedHessians(_TENTH, n_steps=24), vectors(), _alone()),
+        "miss the attributions",
+    ),
+    "pairs that are one feature's": Control(
+        axioms.check_pairs,
+        lambda: axioms.check_pairs(defects.one_side_counts(), vectors(), _alone()),
+        lambda: axioms.check_pairs(rt.IntegratedHessians(_TENTH, n_steps=24), vectors(), _alone()),
+        "depend on the order",
+    ),
+    "attributions for pairs": Control(
+        axioms.check_pairs,
+        lambda: axioms.check_pairs(_alone(), vectors(), _alone()),
+        lambda: axioms.check_pairs(rt.IntegratedHessians(_TENTH, n_steps=24), vectors(), _alone()),
+        "interactions are",
+    ),
     # 6: finite
     "a spread of zero": Control(
         finiteness.check_finite,
@@ -463,7 +506,7 @@ CONTROLS = {
 }
 
 
-CONTROLS |= {name: Control(*parts) for name, parts in engines.CONTROLS.items()}
+CONTROLS |= {name: Control(*parts) for name, parts in (engines.CONTROLS | decomposition.CONTROLS).items()}
 
 
 @pytest.mark.parametrize("name", CONTROLS)

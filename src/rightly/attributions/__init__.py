@@ -2,8 +2,10 @@
 
 from rightly.attributions.attribute import attribute
 from rightly.attributions.base import Attribution
+from rightly.attributions.decomposition import ContextualDecomposition, contextual_decomposition
 from rightly.attributions.grad_cam import GradCam
 from rightly.attributions.gradient import Gradient, InputXGradient
+from rightly.attributions.interactions import ExpectedHessians, IntegratedHessians
 from rightly.attributions.occlusion import Occlusion
 from rightly.attributions.path import ExpectedGradients, IntegratedGradients
 from rightly.attributions.smoothgrad import SmoothGrad
@@ -11,13 +13,17 @@ from rightly.attributions.store import StoredAttributions
 
 __all__ = [
     "Attribution",
+    "ContextualDecomposition",
     "ExpectedGradients",
+    "ExpectedHessians",
     "GradCam",
     "Gradient",
     "InputXGradient",
     "IntegratedGradients",
+    "IntegratedHessians",
     "Occlusion",
     "SmoothGrad",
     "StoredAttributions",
     "attribute",
+    "contextual_decomposition",
 ]

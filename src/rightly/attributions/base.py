@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -21,11 +21,15 @@ from rightly.core.types import AttributionResult, Draw, Engine, Reference, Space
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a method finds: attributions (B, *F), their sampling error, and the references it compared with."""
+    """What a method finds: attributions (B, *F), their sampling error, and the references it compared with.
+
+    ``whole`` is False where only some of what adds up to the output was asked for, so that no gap can be told.
+    """
 
     attributions: Tensor
     standard_error: Tensor | None = None
     references: Draw | None = None
+    whole: bool = True
 
 
 class Attribution(ABC):
@@ -38,6 +42,9 @@ class Attribution(ABC):
         output: which number is explained.
         target: which class of it; ignored when the model gives a single output.
     """
+
+    #: how often the explained number is differentiated with respect to the space
+    order: ClassVar[int] = 1
 
     def __init__(self, space: Space, output: Output, target: Target) -> None:
         self.space = check_space(space)
@@ -78,7 +85,7 @@ class Attribution(ABC):
         _check_call(model, inputs, labels, chunk_size, generator)
         generator = generator or seeding.generator("attribution")
         engine = engine or DoubleBackward()
-        with autodiff.reading(model, trainable=create_graph and engine.twice):
+        with autodiff.reading(model, trainable=(create_graph and engine.twice) or self.order > 1):
             view = self.space.open(model, convert(inputs, autodiff.recordable))
             if view.coordinates.shape[:1] != (rows(inputs),):
                 raise ShapeError(
@@ -89,7 +96,9 @@ class Attribution(ABC):
                 )
             problem = Problem(view, labels, self.output, self.target, create_graph, chunk_size, progress, engine)
             found = self._explain(problem, generator, diagnostics)
-            gap = _completeness_gap(problem, found) if diagnostics else None
+            if diagnostics:
+                problem.own_outputs()
+            gap = _completeness_gap(problem, found) if diagnostics and found.whole else None
         attributions = found.attributions if create_graph else found.attributions.detach()
         return AttributionResult(attributions, problem.outputs, gap, found.standard_error, problem.classes, self.space)
 

@@ -78,10 +78,10 @@ class _Path(Attribution):
         if not spread:
             return Explanation(mean, None, draw)
         mean, *moments = mean.unbind(1)
-        return Explanation(mean, _standard_error([m.detach() for m in moments], recentring, samples), draw)
+        return Explanation(mean, standard_error([m.detach() for m in moments], recentring, samples), draw)
 
 
-def _standard_error(moments: Sequence[Tensor], recentring: Recentring | None, samples: int) -> Tensor:
+def standard_error(moments: Sequence[Tensor], recentring: Recentring | None, samples: int) -> Tensor:
     """Of the mean of ``samples`` terms, as if they were independent.
 
     A recentred mean errs like that of the terms d g + (x' - mu) m with d = x - x', where m is the mean gradient.

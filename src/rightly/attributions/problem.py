@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,11 +13,13 @@ from torch import Tensor
 from rightly.core import autodiff
 from rightly.core.engines import DoubleBackward, TwoPhase
 from rightly.core.errors import ShapeError
+from rightly.core.intercept import Unsupported
+from rightly.core.replacing import THRICE, replacing
 from rightly.core.scalar import Output, Target, explained, needs_target, resolve_target
 from rightly.core.types import Engine, View
 
 Progress = Callable[[int, int], None]
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Callable[..., Tensor]]]
 
 
 @dataclass
@@ -89,22 +92,24 @@ class Problem:
         parts = [self.value_of(self.view.rest(points(r, s), r), r) for r, s in self._chunks(samples, self.chunk_size)]
         return torch.cat(parts).reshape(self.batch, samples)
 
-    def average(self, step: Step, samples: int) -> Tensor:
+    def average(self, step: Step, samples: int, *, curved: bool = False) -> Tensor:
         """Mean over an example's samples of what ``step`` makes of the gradient at each point.
 
         Args:
             step: (rows (M,), samples (M,)) -> points (M, *F) and a function of the gradient there, (M, *F) -> (M, *G).
             samples: points an example, S.
+            curved: the function is of the Hessian too, given as (positions of R features) -> rows (M, R, *F).
 
         Returns:
             (B, *G).
         """
         if self.create_graph and isinstance(self.engine, TwoPhase):
-            parts = [partial(self._sum, step, *pair) for pair in self._chunks(samples, self.engine.chunk_size)]
+            chunks = self._chunks(samples, self.engine.chunk_size)
+            parts = [partial(self._sum, step, *pair, curved=curved) for pair in chunks]
             return self.engine.total(parts) / samples
         total: Tensor | None = None
         for rows, index in self._chunks(samples, self.chunk_size):
-            part = self._part(step, rows, index, self.create_graph)
+            part = self._part(step, rows, index, self.create_graph, curved)
             if len(rows) == self.batch * samples:
                 if samples == 1:
                     return part
@@ -116,7 +121,7 @@ class Problem:
             raise ShapeError("the batch is empty", expected="at least one example", got=0)
         return total / samples
 
-    def _part(self, step: Step, rows: Tensor, index: Tensor, keep: bool) -> Tensor:
+    def _part(self, step: Step, rows: Tensor, index: Tensor, keep: bool, curved: bool) -> Tensor:
         """What ``step`` makes of the gradients of one pass: (M, *G)."""
         points, weigh = step(rows, index)
 
@@ -126,14 +131,24 @@ class Problem:
         def value_of(outputs: Tensor) -> Tensor:
             return self.value_of(outputs, rows)
 
+        if curved:
+            engine = self.engine if keep else DoubleBackward()
+            if not engine.curved:
+                raise Unsupported(f"{type(engine).__name__} cannot differentiate its gradients once more")
+            if not (keep and points.requires_grad):
+                points = points.detach().requires_grad_()
+            with replacing(THRICE) if keep else nullcontext():
+                slopes = engine.gradient(read, value_of, points)
+            part = weigh(slopes, partial(autodiff.hessian_rows, slopes, points, create_graph=keep))
+            return part if keep else part.detach()
         if keep:
             return weigh(self.engine.gradient(read, value_of, points))
         points = points.detach().requires_grad_()
         return weigh(autodiff.gradient(value_of(read(points.clone())), points, create_graph=False))
 
-    def _sum(self, step: Step, rows: Tensor, index: Tensor, keep: bool) -> Tensor:
+    def _sum(self, step: Step, rows: Tensor, index: Tensor, keep: bool, *, curved: bool) -> Tensor:
         """The parts of one pass, added to their examples: (B, *G)."""
-        part = self._part(step, rows, index, keep)
+        part = self._part(step, rows, index, keep, curved)
         return part.new_zeros(self.batch, *part.shape[1:]).index_add(0, rows, part)
 
     def _rows(self) -> Tensor:

@@ -42,6 +42,33 @@ def gradient(values: Tensor, points: Tensor, *, create_graph: bool) -> Tensor:
     return grad
 
 
+def hessian_rows(slopes: Tensor, points: Tensor, features: Sequence[int], *, create_graph: bool) -> Tensor:
+    """How the slopes of some features change along all of them, at each point, one backward pass a feature.
+
+    Args:
+        slopes: (M, *F), the gradient at the points, with its graph.
+        points: (M, *F), that it was taken at.
+        features: R positions in the flattened (*F).
+        create_graph: keep the graph, so that the result can be trained through (third derivatives).
+
+    Returns:
+        (M, R, *F), zero where the slopes do not depend on the points (a model that is linear there).
+    """
+    ways = slopes.new_zeros(len(features), *slopes.shape[1:]).flatten(1)
+    ways[range(len(features)), list(features)] = 1
+    found = []
+    for way in ways:
+        row = None
+        if slopes.requires_grad:
+            cotangent = way.reshape(slopes.shape[1:]).expand_as(slopes)
+            with naming_operators():
+                (row,) = torch.autograd.grad(
+                    slopes, points, cotangent, create_graph=create_graph, retain_graph=True, allow_unused=True
+                )
+        found.append(torch.zeros_like(slopes) if row is None else row)
+    return torch.stack(found, 1)
+
+
 def parameter_gradient(value: Tensor, parameters: Sequence[Tensor]) -> list[Tensor | None]:
     """Gradient of a scalar with respect to each parameter (None where it is not reached); ``.grad`` stays as it is."""
     if not value.requires_grad or not parameters:
@@ -122,8 +149,7 @@ def reading(model: Any, *, trainable: bool) -> Iterator[None]:
     ``train()`` or ``eval()`` override is not called. The global random state is kept. Gradients are recorded also
     inside ``torch.no_grad()`` and ``torch.inference_mode()``.
     """
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    training = [module for module in modules if module.training]
+    modules = modules_of(model)
     with ExitStack() as stack:
         stack.enter_context(seeding.guarded())
         if torch.is_inference_mode_enabled():
@@ -133,11 +159,24 @@ def reading(model: Any, *, trainable: bool) -> Iterator[None]:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if torch.backends.cudnn.is_available() and any(isinstance(module, nn.RNNBase) for module in modules):
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        try:
-            _set_training(training, False)
-            yield
-        finally:
-            _set_training(training, True)
+        stack.enter_context(evaluating(modules))
+        yield
+
+
+def modules_of(part: Any) -> list[nn.Module]:
+    """A module and all that it contains; nothing of a plain function."""
+    return list(part.modules()) if isinstance(part, nn.Module) else []
+
+
+@contextmanager
+def evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Dropout off and batch statistics frozen in these modules (not in what they contain); put back afterwards."""
+    training = [module for module in modules if module.training]
+    try:
+        _set_training(training, False)
+        yield
+    finally:
+        _set_training(training, True)
 
 
 def _set_training(modules: Iterable[nn.Module], mode: bool) -> None:
@@ -180,6 +219,24 @@ def own_buffers(model: nn.Module) -> Iterator[Callable[[], list[Tensor]]]:
 def over_blocks(function: Callable[[Tensor], Tensor], blocks: Tensor) -> Tensor:
     """``function`` of every block (M, ...) at once, with its graph."""
     return torch.func.vmap(function)(blocks)
+
+
+def over_parts(function: Callable[..., tuple[Tensor, Tensor]], *blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``function`` gives first for every entry of the blocks at once, and what it gives second, once.
+
+    The second must be the same for all entries; random draws are.
+    """
+    dims: Any = (0, None)
+    found: tuple[Tensor, Tensor] = torch.func.vmap(function, out_dims=dims, randomness="same")(*blocks)
+    return found
+
+
+@contextmanager
+def outside_blocks() -> Iterator[None]:
+    """Inside ``over_parts``, work on tensors that are the same for all entries as if it were not there: random draws
+    there do not heed a tensor's layout, so that a mask would fall elsewhere than in a plain pass."""
+    with torch._C._DisableFuncTorch():
+        yield
 
 
 def central_difference(

@@ -7,10 +7,16 @@ CITATIONS = {
     "with axiomatic attribution priors and expected gradients. Nature Machine Intelligence 3, 620-631.",
     "erion2019": "Erion, Janizek, Sturmfels, Lundberg, Lee (2019). Learning explainable models using attribution "
     "priors. arXiv:1906.10670v1.",
+    "janizek2021": "Janizek, Sturmfels, Lee (2021). Explaining explanations: axiomatic feature interactions for deep "
+    "networks. Journal of Machine Learning Research 22(104), 1-54.",
+    "weinberger2020": "Weinberger, Janizek, Lee (2020). Learning deep attribution priors based on prior knowledge. "
+    "NeurIPS 33.",
     "ross2017": "Ross, Hughes, Doshi-Velez (2017). Right for the right reasons: training differentiable models by "
     "constraining their explanations. IJCAI.",
     "ross2018": "Ross (2018). Training machine learning models by regularizing their explanations. Thesis, Harvard.",
     "singh2022": "Singh, Ha, Yu (2022). Interpreting and improving deep-learning models with reality checks.",
+    "murdoch2018": "Murdoch, Liu, Yu (2018). Beyond word importance: contextual decomposition to extract interactions "
+    "from LSTMs. ICLR.",
     "simonyan2014": "Simonyan, Vedaldi, Zisserman (2014). Deep inside convolutional networks. ICLR workshop.",
     "shrikumar2017": "Shrikumar, Greenside, Kundaje (2017). Learning important features through propagating "
     "activation differences. ICML.",
@@ -26,4 +32,11 @@ CITATIONS = {
     "drucker1992": "Drucker, Le Cun (1992). Improving generalization performance using double backpropagation. "
     "IEEE Transactions on Neural Networks 3(6).",
     "hurley2009": "Hurley, Rickard (2009). Comparing measures of sparsity. IEEE Transactions on Information Theory.",
+    "yeh2019": "Yeh, Hsieh, Suggala, Inouye, Ravikumar (2019). On the (in)fidelity and sensitivity of explanations. "
+    "NeurIPS.",
+    "adebayo2018": "Adebayo et al. (2018). Sanity checks for saliency maps. NeurIPS.",
+    "wang2020": "Wang et al. (2020). Score-CAM: score-weighted visual explanations for convolutional neural networks. "
+    "CVPR workshop.",
+    "zhang2016": "Zhang, Lin, Brandt, Shen, Sclaroff (2016). Top-down neural attention by excitation backprop. ECCV.",
+    "arras2022": "Arras, Osman, Samek (2022). CLEVR-XAI: a benchmark dataset. Information Fusion 81.",
 }

@@ -28,6 +28,7 @@ class DoubleBackward:
 
     def __init__(self, *, kernels: bool = False) -> None:
         self.kernels = kernels
+        self.curved = not kernels
 
     def gradient(self, read: Read, value_of: Read, points: Tensor) -> Tensor:
         """See ``Engine``."""
@@ -58,6 +59,7 @@ class FiniteDifferences:
     """
 
     twice = False
+    curved = False
 
     def __init__(
         self,
@@ -167,7 +169,7 @@ class TwoPhase:
         reading: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.inner, self.chunk_size, self.parameters, self.reading = inner, chunk_size, parameters, reading
-        self.twice = inner.twice
+        self.twice, self.curved = inner.twice, inner.curved
 
     def gradient(self, read: Read, value_of: Read, points: Tensor) -> Tensor:
         """See ``Engine``; of one chunk."""

@@ -49,6 +49,10 @@ class DoubleBackwardError(RightlyError, RuntimeError):
     """An operator of the model has no second derivative, so that a penalty on its gradient cannot train."""
 
 
+class DecompositionError(RightlyError, RuntimeError):
+    """An operation of the model cannot be decomposed, or the decomposition got lost on the way to the output."""
+
+
 class CheckpointError(RightlyError, RuntimeError):
     """A saved model, run or checkpoint cannot be read or does not fit."""
 

@@ -9,11 +9,14 @@ from rightly.core.errors import MissingExtraError
 
 #: which extra brings which importable package
 EXTRAS = {
+    "gseapy": "genomics",
+    "inmoose": "genomics",
     "matplotlib": "plot",
     "optuna": "sweep",
     "pandas": "tables",
     "PIL": "images",
     "pyarrow": "tables",
+    "pywt": "wavelets",
     "scipy": "sklearn",
     "sklearn": "sklearn",
 }

@@ -57,12 +57,8 @@ class Carrier(torch.Tensor):
         name, plain, in_place = operation(func)
         kwargs = dict(kwargs or {})
         in_place = bool(kwargs.pop("inplace", False)) or in_place
-        rule = cls.rules.get(name)
-        if rule is None:
-            raise Unsupported(f"no rule for {name}")
-        for carrier in carriers(args, kwargs):
-            if carrier.seen != carrier.memory.changes:
-                raise Unsupported(f"{name} reads a tensor that was changed in place through a view of it")
+        rule = cls.rule_of(name, func)
+        cls.check_fresh(name, args, kwargs)
         with torch._C.DisableTorchFunctionSubclass():
             result = rule(plain, args, kwargs)
         if in_place:
@@ -71,6 +67,21 @@ class Carrier(torch.Tensor):
             args[0].become(result)
             return args[0]
         return result
+
+    @classmethod
+    def check_fresh(cls, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise ``Unsupported`` where an argument does not know of a change to its memory."""
+        for carrier in carriers(args, kwargs):
+            if carrier.seen != carrier.memory.changes:
+                raise Unsupported(f"{name} reads a tensor that was changed in place through a view of it")
+
+    @classmethod
+    def rule_of(cls, name: str, func: Callable[..., Any]) -> Rule:
+        """The rule for an operation. Raises ``Unsupported`` where there is none."""
+        rule = cls.rules.get(name)
+        if rule is None:
+            raise Unsupported(f"no rule for {name}")
+        return rule
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
@@ -106,6 +117,18 @@ def replaced(arg: Any, change: Callable[[Carrier], Any]) -> Any:
     if isinstance(arg, tuple | list) and any(isinstance(item, Carrier) for item in arg):
         return [change(item) if isinstance(item, Carrier) else item for item in arg]
     return arg
+
+
+def named(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], names: tuple[str, ...], defaults: tuple[Any, ...]
+) -> list[Any]:
+    """Arguments by position or by name, in order; ``defaults`` are those of the last names."""
+    values = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
+    values |= dict(zip(names, args, strict=False)) | dict(kwargs)
+    unknown = set(values) - set(names)
+    if unknown or len(values) < len(names):
+        raise Unsupported(f"arguments {sorted(unknown) or sorted(set(names) - set(values))}")
+    return [values[name] for name in names]
 
 
 @functools.cache

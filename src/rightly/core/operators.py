@@ -67,16 +67,21 @@ def _mentions_training(cls: type) -> bool:
 
 def saved_bytes(run: Callable[[], object], but: Iterable[Tensor] = ()) -> int:
     """Memory that the graph of ``run()`` keeps beside the tensors ``but``, which are there anyway; each once."""
-    known = {tensor.untyped_storage().data_ptr() for tensor in but}
+    known = {storage.data_ptr() for tensor in but for storage in _storages(tensor)}
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
+        new = [storage for storage in _storages(tensor) if storage.data_ptr() not in known]
+        kept.update((storage.data_ptr(), storage.nbytes()) for storage in new)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         result = run()
     del result
     return sum(kept.values())
+
+
+def _storages(tensor: Tensor) -> list[torch.UntypedStorage]:
+    """The memory that a tensor lies in; a sparse one has none of its own, only its parts have."""
+    parts = [tensor._indices(), tensor._values()] if tensor.layout == torch.sparse_coo else [tensor]
+    return [part.untyped_storage() for part in parts if part.layout == torch.strided]

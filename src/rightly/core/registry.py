@@ -29,7 +29,9 @@ TRAITS = frozenset(
         "sensitive",  # a feature that the function ignores gets zero
         "linear",  # phi of a sum of models is the sum of the phis
         "symmetric",  # interchangeable features with equal values get equal attributions
+        "pairwise",  # explains pairs of features: (B, *F, *F)
         "images",  # wants (B, C, H, W)
+        "vectors",  # a space that gives (B, K), whatever the examples' shape
         "sampled",  # draws random numbers
     }
 )

@@ -34,6 +34,31 @@ class StackedLinear(nn.Module):
         return outputs.reshape(*rows.shape[:-1], width)
 
 
+class StackedLayerNorm(nn.Module):
+    """M layer norms: the same rows, each normalised, then scaled by its own model."""
+
+    def __init__(self, layers: Sequence[nn.LayerNorm]) -> None:
+        super().__init__()
+        self.shape, self.eps = layers[0].normalized_shape, layers[0].eps
+        self.weight = _stacked([layer.weight for layer in layers])
+        self.bias = _stacked([layer.bias for layer in layers])
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """See the class."""
+        normal = nn.functional.layer_norm(rows, self.shape, eps=self.eps)
+        if self.weight is None:
+            return normal
+        models = len(self.weight)
+        blocks = normal.reshape(models, -1, *self.shape) * self.weight[:, None]
+        return (blocks if self.bias is None else blocks + self.bias[:, None]).reshape(rows.shape)
+
+
+def _stacked(parameters: Sequence[nn.Parameter | None]) -> nn.Parameter | None:
+    """(M, ...) from M parameters, or none from none."""
+    given = [parameter.detach() for parameter in parameters if parameter is not None]
+    return nn.Parameter(torch.stack(given)) if given else None
+
+
 @dataclass
 class Streams:
     """The random numbers of dropout, one generator a model: each draws what it would draw alone."""

@@ -102,9 +102,11 @@ class Engine(Protocol):
 
     Attributes:
         twice: whether it differentiates the model twice, so that only kernels with a second derivative may run.
+        curved: whether its gradients can be differentiated with respect to the points, and then be trained through.
     """
 
     twice: bool
+    curved: bool
 
     def gradient(self, read: Read, value_of: Read, points: Tensor) -> Tensor:
         """Gradient of each point's explained number with respect to the point, with its graph to the parameters.

@@ -12,9 +12,9 @@ from torch import Tensor
 from rightly.core import autodiff
 from rightly.core.frozen import kernels
 from rightly.core.frozen.rules import add, product
-from rightly.core.frozen.table import Args, Kwargs, constant, named, record, rule, tape_of, value
+from rightly.core.frozen.table import Args, Kwargs, constant, record, rule, tape_of, value
 from rightly.core.frozen.tape import Traced
-from rightly.core.intercept import Unsupported
+from rightly.core.intercept import Unsupported, named
 
 
 @rule("relu")

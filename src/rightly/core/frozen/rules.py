@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rightly.core.frozen import kernels
-from rightly.core.frozen.table import RULES, Args, Kwargs, constant, named, record, rule, tape_of, value
+from rightly.core.frozen.table import RULES, Args, Kwargs, constant, record, rule, tape_of, value
 from rightly.core.frozen.tape import Pull, Traced, Weighted
-from rightly.core.intercept import Unsupported, carriers, replaced
+from rightly.core.intercept import Unsupported, carriers, named, replaced
 
 
 def _plain(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:

@@ -31,6 +31,7 @@ class FrozenStack:
     """
 
     twice = False
+    curved = False
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model

@@ -48,13 +48,3 @@ def tape_of(items: Sequence[Any]) -> Tape:
     if any(other is not first for other in others):
         raise Unsupported("the model uses what it computed in an earlier pass")
     return first
-
-
-def named(args: Args, kwargs: Kwargs, names: tuple[str, ...], defaults: tuple[Any, ...]) -> list[Any]:
-    """Arguments by position or by name, in order."""
-    values = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
-    values |= dict(zip(names, args, strict=False)) | kwargs
-    unknown = set(values) - set(names)
-    if unknown or len(values) < len(names):
-        raise Unsupported(f"arguments {sorted(unknown) or sorted(set(names) - set(values))}")
-    return [values[name] for name in names]

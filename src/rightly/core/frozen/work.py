@@ -28,6 +28,7 @@ class FrozenMasks:
     """
 
     twice = False
+    curved = False
 
     def __init__(self) -> None:
         self.start()

@@ -1,0 +1,265 @@
+"""The Split: a tensor that carries, beside its total, the part of it that a region of the input stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rightly.attributions.decomposition.composites import without_override
+from rightly.attributions.decomposition.convention import Convention
+from rightly.attributions.decomposition.table import ANYTHING, RULES, TOKEN_RULES, Args, Entry, Kwargs
+from rightly.core import autodiff
+from rightly.core.intercept import Carrier, Rule, Unsupported, carriers, replaced
+from rightly.core.kernels.share import share
+
+#: constants beyond this are masks (minus infinity for what must not be attended to), which no part is credited with
+HUGE = 1e18
+
+
+class Part:
+    """A relevant part, made when it is asked for: most of what leads to frozen attention weights never is."""
+
+    def __init__(self, value: Any, make: Callable[[], Any] | None = None) -> None:
+        self._value, self._make = value, make
+
+    @property
+    def waits(self) -> bool:
+        """Whether it was not made yet."""
+        return self._value is None
+
+    def item(self, number: int) -> Part:
+        """Of several, one."""
+        return Part(None, lambda: self()[number]) if self.waits else Part(self()[number])
+
+    def __call__(self) -> Any:
+        if self._value is None and self._make is not None:
+            self._value, self._make = self._make(), None
+        if self._value is None:
+            raise Unsupported("a part is made of itself")
+        return self._value
+
+
+@dataclass
+class Run:
+    """One pass of a model over split inputs.
+
+    Attributes:
+        convention: the open choices.
+        own: (), or (B,) where examples have regions of their own: the fraction of the space that the region is. What
+            gets of a constant that meets nothing but zeros.
+        unknown: what happens to an operation without a rule.
+        graph: whether the parts will be trained through.
+        used: how each operation was decomposed, by name: "rule", "body" or "shapley".
+        largest: numbers in the largest tensor met.
+    """
+
+    convention: Convention
+    own: Tensor
+    unknown: Literal["error", "shapley"] = "error"
+    graph: bool = False
+    used: dict[str, str] = field(default_factory=dict)
+    largest: int = 0
+
+    def share(self, part: Tensor, whole: Tensor, shift: Tensor, dims: Sequence[int]) -> Tensor:
+        """``part`` with its share of the constant ``shift``; a layer is what spans ``dims``. See ``core.kernels``."""
+        chosen = self.convention.share
+        shape = whole.shape
+        if part.shape != shape:
+            part = part.expand(shape)
+        if chosen == "layer":
+            layer = tuple(sorted({dim % whole.ndim for dim in dims})) if whole.ndim else ()
+            return share(part, whole, shift, self.place(shape, layer), layer or None, self.convention.soft)
+        known = torch.full((), 0.5 if chosen == "half" else 0.0, dtype=whole.dtype, device=whole.device)
+        return share(part, whole, shift, known, None, self.convention.soft)
+
+    def place(self, shape: torch.Size, dims: tuple[int, ...] = ()) -> Tensor:
+        """``own`` so that it meets a tensor of this shape example by example, averaged where none is to be seen."""
+        if self.own.ndim == 0:
+            return self.own
+        for dim, size in enumerate(shape):
+            if size == len(self.own) and dim not in dims:
+                return self.own.reshape(-1, *(1,) * (len(shape) - dim - 1))
+        return self.own.mean()
+
+
+class Split(Carrier):
+    """Total and relevant part.
+
+    The irrelevant part is their difference and is never stored: that the two add up to the total is no matter of
+    rules or of rounding. Regions are not to be seen here: many are the batch of a ``vmap`` over the relevant parts,
+    while the total is computed once.
+
+    Attributes:
+        total: the plain value. Of token numbers, whose part is the 0/1 choice of tokens.
+        relevant: in its shape.
+        run: the pass it belongs to.
+        weights: whether these are attention weights, straight from a softmax.
+    """
+
+    rules: ClassVar[dict[str, Entry]] = RULES
+    run: Run
+    weights: bool
+    index: Any = None  # where in another one it is, when it was taken out of it
+
+    @staticmethod
+    def __new__(cls, total: Tensor, part: Tensor | Part, run: Run, weights: bool = False) -> Split:
+        return Carrier.__new__(cls, total)  # type: ignore[return-value]
+
+    def __init__(self, total: Tensor, part: Tensor | Part, run: Run, weights: bool = False) -> None:
+        super().__init__(total)
+        if run.graph and not torch.is_grad_enabled():
+            raise Unsupported("a part of the model runs without gradients: torch.no_grad(), or a Function of its own")
+        self.part = part if isinstance(part, Part) else Part(part)
+        self.run, self.weights = run, weights
+        run.largest = max(run.largest, total.numel())
+
+    @property
+    def relevant(self) -> Tensor:
+        part: Tensor = self.part()
+        return part
+
+    def made(self, total: Tensor, part: Tensor | Part, weights: bool = False) -> Split:
+        """What an operation makes of this one."""
+        return Split(total, part, self.run, weights)
+
+    def lazily(self, make: Callable[[], Tensor]) -> Part:
+        """A part that waits if this one's does."""
+        return Part(None, make) if self.part.waits else Part(make())
+
+    @classmethod
+    def check_fresh(cls, name: str, args: Args, kwargs: Mapping[str, Any]) -> None:
+        """As for every carrier; ``y[i] += x`` changes a view of y and then writes it back where it came from."""
+        if name == "setitem" and isinstance(args[2], Split):
+            target, index, value = args
+            if isinstance(target, Split) and value.index is index and value.memory is target.memory:
+                return
+        super().check_fresh(name, args, kwargs)
+
+    @classmethod
+    def rule_of(cls, name: str, func: Callable[..., Any]) -> Rule:
+        """The rule from the table; else a Python function's own body; else the error, or two-player Shapley."""
+        return lambda plain, args, kwargs: _dispatch(name, func, plain, args, kwargs)
+
+
+def _dispatch(name: str, func: Callable[..., Any], plain: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    split = first(args, kwargs)
+    run = split.run
+    table = RULES if split.total.is_floating_point() or split.total.is_complex() else TOKEN_RULES
+    entry: Rule | None = table.get(name)
+    how = "rule"
+    if entry is None and table is TOKEN_RULES:
+        entry = table[ANYTHING]
+    if entry is None:
+        entry, how = without_override(func), "body"
+    if entry is None:
+        if run.unknown == "error":
+            raise Unsupported(f"no rule for {name}")
+        entry, how = table[ANYTHING], "shapley"
+    run.used[name] = how
+    return entry(plain, args, kwargs)
+
+
+def splits(args: Args, kwargs: Kwargs) -> Iterator[Split]:
+    """The splits among arguments, also inside lists of tensors."""
+    return carriers(args, kwargs)  # type: ignore[return-value]
+
+
+def first(args: Args, kwargs: Kwargs) -> Split:
+    """The first of them."""
+    return next(splits(args, kwargs))
+
+
+def carried(*items: Any) -> bool:
+    """Whether any of these is split."""
+    return next(splits(items, {}), None) is not None
+
+
+def called(func: Callable[..., Any], args: Args, kwargs: Kwargs, take: Callable[[Any], Any]) -> Any:
+    """``func`` with every split replaced by what ``take`` makes of it."""
+    return func(*(replaced(arg, take) for arg in args), **{name: replaced(arg, take) for name, arg in kwargs.items()})
+
+
+def total_of(split: Any) -> Any:
+    """The total of a split, anything else as it is."""
+    return split.total if isinstance(split, Split) else split
+
+
+def linear(func: Callable[..., Any], args: Args, kwargs: Kwargs, *, weights: bool = False) -> Any:
+    """What is linear in all its splits together does to the parts what it does to the totals.
+
+    With ``weights``, what it makes of attention weights are attention weights.
+    """
+    source = first(args, kwargs)
+    parts = {id(split): split.part for split in splits(args, kwargs)}  # as they are now
+
+    def run() -> Any:
+        return called(func, args, kwargs, lambda split: parts[id(split)]())
+
+    total = called(func, args, kwargs, total_of)
+    part = Part(None, run) if any(part.waits for part in parts.values()) else Part(run())
+    kept = weights and source.weights
+    if isinstance(total, Tensor):
+        return source.made(total, part, kept)
+    return tuple(source.made(each, part.item(number), kept) for number, each in enumerate(total))
+
+
+def dropout_mask(func: Callable[..., Tensor], like: Tensor, p: float) -> Tensor:
+    """The mask that a dropout of ``like`` draws in a plain pass."""
+    with autodiff.outside_blocks():
+        return func(torch.ones_like(like), p, True)
+
+
+def affine(
+    total: Tensor, source: Split, run: Callable[[Tensor], Tensor], shift: Tensor | None, dims: Sequence[int]
+) -> Split:
+    """A linear map of ``source`` plus ``shift``: its part goes through the map, and gets its share of the shift.
+
+    ``total`` is the operation's own result: to the last bit, and in its layout, by which dropout draws its mask.
+    """
+    part = run(source.relevant)
+    if shift is not None:
+        part = source.run.share(part, total - shift, shift, dims)
+    return source.made(total, part)
+
+
+def joint(func: Callable[..., Any], args: Args, kwargs: Kwargs, dims: Sequence[int] = (-1,)) -> Split:
+    """A function that is linear in everything it is given together: constants among it are shared like a bias.
+
+    Constants are the tensors of floating point among ``args`` that are not split; the shares are those of what is,
+    over ``dims`` of the result.
+    """
+    source = first(args, kwargs)
+    total: Tensor = called(func, args, kwargs, total_of)
+    constants = [arg for arg in _flat(args) if isinstance(arg, Tensor) and _is_constant(arg)]
+    if not constants:
+        return linear(func, args, kwargs)  # type: ignore[no-any-return]
+    bare = tuple(_emptied(arg) for arg in args)
+    whole: Tensor = called(func, bare, kwargs, total_of)
+    shift = total - whole
+    credited = torch.where(shift.abs() < HUGE, shift, torch.zeros_like(shift))
+    parts = {id(split): split.part for split in splits(args, kwargs)}  # as they are now
+
+    def made() -> Tensor:
+        part: Tensor = called(func, bare, kwargs, lambda split: parts[id(split)]())
+        return source.run.share(part, whole, credited, dims)
+
+    waits = any(part.waits for part in parts.values())
+    return source.made(total, Part(None, made) if waits else made())
+
+
+def _flat(args: Args) -> list[Any]:
+    return [item for arg in args for item in (arg if isinstance(arg, tuple | list) else (arg,))]
+
+
+def _is_constant(arg: Any) -> bool:
+    return isinstance(arg, Tensor) and not isinstance(arg, Split) and arg.is_floating_point()
+
+
+def _emptied(arg: Any) -> Any:
+    if isinstance(arg, tuple | list):
+        return [_emptied(item) for item in arg]
+    return torch.zeros_like(arg) if _is_constant(arg) else arg
