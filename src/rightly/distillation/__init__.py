@@ -1,0 +1,27 @@
+"""From a trained model to a simple one: adaptive wavelets, and shallow trees."""
+
+from rightly.distillation.lattice import angles_of, filter_of
+from rightly.distillation.peaks import NearestCounts, map_kernels, peak_counts
+from rightly.distillation.predictors import WaveletPredictor, fit_predictor
+from rightly.distillation.result import DistilledWavelet, WaveletFunctions, cascade, compression, filter_distance
+from rightly.distillation.trees import DistilledTree, distill_tree
+from rightly.distillation.wavelets import distill_wavelet, input_gradients
+
+__all__ = [
+    "DistilledTree",
+    "DistilledWavelet",
+    "NearestCounts",
+    "WaveletFunctions",
+    "WaveletPredictor",
+    "angles_of",
+    "cascade",
+    "compression",
+    "distill_tree",
+    "distill_wavelet",
+    "filter_distance",
+    "filter_of",
+    "fit_predictor",
+    "input_gradients",
+    "map_kernels",
+    "peak_counts",
+]
