@@ -1,11 +1,14 @@
 """Every prior as a pure function of attributions, for those who write their own loss."""
 
 from rightly.core.gini import gini
+from rightly.core.graphs import edge_list
 from rightly.priors.energy import energy
-from rightly.priors.graph import edge_list, graph_smoothness
+from rightly.priors.frequency import frequency_band
+from rightly.priors.graph import graph_smoothness
 from rightly.priors.irrelevant import irrelevant
 from rightly.priors.match import match_targets
 from rightly.priors.norms import l1, l2
+from rightly.priors.regions import over_regions
 from rightly.priors.sign import sign
 from rightly.priors.sparsity import sparsity
 from rightly.priors.total_variation import total_variation
@@ -13,12 +16,14 @@ from rightly.priors.total_variation import total_variation
 __all__ = [
     "edge_list",
     "energy",
+    "frequency_band",
     "gini",
     "graph_smoothness",
     "irrelevant",
     "l1",
     "l2",
     "match_targets",
+    "over_regions",
     "sign",
     "sparsity",
     "total_variation",

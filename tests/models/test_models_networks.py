@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import rightly as rt
-from rightly.core.errors import ArgumentError
+from rightly.core.errors import ArgumentError, DataError
 
 
 def count(model: nn.Module) -> int:
@@ -57,11 +57,84 @@ def test_paper_cnn_takes_images_of_any_size(channels, size, width, n_out):
     assert model[:8](images).shape == (3, 64, size // 4, size // 4)
 
 
+def test_paper_cnn_takes_other_filters():
+    model = rt.models.paper_cnn(3, size=8, filters=(5, 7), width=4)
+    assert [tuple(part.weight.shape[:2]) for part in model if isinstance(part, nn.Conv2d)] == [(5, 1), (7, 5)]
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+
+
+def test_vgg16_has_the_published_layers():
+    model = rt.models.vgg16()
+    widths = [part.out_channels for part in model if isinstance(part, nn.Conv2d)]
+    assert widths == [64, 64, 128, 128, *[256] * 3, *[512] * 6]
+    # thirteen convolutions and two dense layers, with biases, and two numbers a channel for each norm
+    convolutions = sum(9 * a * b + b for a, b in itertools.pairwise([3, *widths]))
+    assert count(model) == convolutions + 2 * (sum(widths) + 512) + 512 * 512 + 512 + 512 * 10 + 10
+    assert [part.p for part in model if isinstance(part, nn.Dropout)] == [0.3, *[0.4] * 7, 0.5, 0.5]
+    assert isinstance(model[-1], nn.Linear)
+
+
+def test_vgg16_can_be_narrow_and_without_dropout():
+    model = rt.models.vgg16(4, channels=1, width=2, dropout=False)
+    assert model(torch.zeros(3, 1, 32, 32)).shape == (3, 4)
+    assert not any(isinstance(part, nn.Dropout) for part in model)
+    assert sum(isinstance(part, nn.BatchNorm2d) for part in model) == 13
+
+
+def test_resnet20_has_the_published_size_and_standardises():
+    model = rt.models.ResNet20(seed=0).eval()
+    assert count(model) == 269_722  # the published 0.27 million
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    seen = []
+    model.conv1.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    assert model(images).shape == (2, 10)
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    assert torch.allclose(seen[0], ((images.movedim(1, -1) - mean) / deviation).movedim(-1, 1), atol=1e-6)
+
+
+def test_published_weights_fit_by_name_or_are_refused():
+    state = {k: v.numpy() for k, v in rt.models.ResNet20(seed=3).state_dict().items() if "num_batches" not in k}
+    model = rt.models.cifar_resnet20(state)
+    assert torch.equal(model.linear.weight, torch.from_numpy(state["linear.weight"]))
+    with pytest.raises(DataError, match="ResNet-20"):
+        rt.models.cifar_resnet20({"a": state["linear.bias"]})
+    with pytest.raises(DataError, match=r"conv1\.weight"):
+        rt.models.cifar_resnet20({**state, "conv1.weight": state["conv1.weight"][:8]})
+
+
+def test_the_catalogues_resnet_is_as_good_as_its_page_says():
+    place = rt.data.available()["cifar10_resnet20"]
+    if place.startswith("not here"):
+        pytest.skip("the weights are not here: set RIGHTLY_DATA to a folder that holds cifar10_resnet20-12fca82f.npz")
+    model = rt.models.cifar_resnet20(rt.data.load_arrays("cifar10_resnet20")).eval()
+    images, labels = rt.data.cifar10_images(rt.data.load_arrays("cifar10_10k_2k_jpeg"), "test")
+    with torch.no_grad():
+        answers = model(torch.from_numpy(images[::4]) / 255).argmax(1)
+    assert float((answers == torch.from_numpy(labels[::4])).double().mean()) == pytest.approx(0.816, abs=0.03)
+
+
+def test_imagenets_vgg16_has_torchvisions_names_and_sizes(tmp_path):
+    with torch.device("meta"):
+        model = rt.models.ImageNetVGG16()
+    assert count(model) == 138_357_544  # as published
+    names = [name for name, _ in model.named_parameters()]
+    assert names[:4] == ["features.0.weight", "features.0.bias", "features.2.weight", "features.2.bias"]
+    assert [name for name in names if name.startswith("classifier")][::2] == [
+        f"classifier.{i}.weight" for i in (0, 3, 6)
+    ]
+    convolutions = [i for i, part in enumerate(model.features) if isinstance(part, nn.Conv2d)]
+    assert convolutions == [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    with pytest.raises(DataError, match="safetensors"):
+        rt.models.imagenet_vgg16(tmp_path / "absent.safetensors")
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda seed: rt.models.mlp(6, (5,), 2, seed=seed),
         lambda seed: rt.models.paper_cnn(2, size=8, width=4, seed=seed),
+        lambda seed: rt.models.vgg16(2, width=2, seed=seed),
+        lambda seed: rt.models.ResNet20(2, seed=seed),
     ],
 )
 def test_a_seed_decides_the_weights_and_leaves_the_global_state_alone(make):
@@ -87,6 +160,9 @@ def test_a_seed_decides_the_weights_and_leaves_the_global_state_alone(make):
         (lambda: rt.models.paper_cnn(channels=0), "channels"),
         (lambda: rt.models.paper_cnn(0), "n_out"),
         (lambda: rt.models.paper_cnn(width=0), "width"),
+        (lambda: rt.models.paper_cnn(filters=(4, 0)), "filters"),
+        (lambda: rt.models.vgg16(width=0), "width"),
+        (lambda: rt.models.ResNet20(0), "n_out"),
     ],
 )
 def test_impossible_sizes_are_refused(make, word):

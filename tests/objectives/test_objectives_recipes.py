@@ -112,7 +112,7 @@ def test_graph_attribution_prior():
     phi = _expected_gradients(problem.model, problem.inputs, problem.labels, torch.stack(others), generator)
     v = phi.abs().mean(0)
     paper = F.cross_entropy(problem.model(problem.inputs), problem.labels) + 100 * (
-        v @ oracles.laplacian(weights, False) @ v
+        v @ oracles.laplacian(weights, "unnormalized") @ v
     )
     term = rt.recipes.graph_attribution_prior(weights, n_samples=2)
     _same(_ours(term, problem.model, problem.inputs, problem.labels), _gradient(paper, problem.model))
@@ -141,9 +141,88 @@ def test_double_backpropagation_as_the_code_has_it():
     assert rt.recipes.double_backpropagation(56234.0, paper_batch=256).weight == pytest.approx(110, abs=0.5)
 
 
+def _attributions(problem, reference, k):
+    generator = draws(0)
+    drawn = reference.draw(rt.spaces.Input().open(problem.model, problem.inputs), k, generator).all(4)
+    return _expected_gradients(problem.model, problem.inputs, problem.labels, drawn, generator)
+
+
+def test_l1_attribution_prior():
+    """The published code: lambda times the mean over rows and features of |EG|."""
+    problem, reference = vectors(), rt.references.Sample(normal(7, 6, seed=5))
+    task = F.cross_entropy(problem.model.eval()(problem.inputs), problem.labels)
+    paper = task + 5.0 * _attributions(problem, reference, 3).abs().mean()
+    term = rt.recipes.l1_attribution_prior(5.0, reference=reference, n_samples=3, paper_features=6)
+    _same(_ours(term, problem.model, problem.inputs, problem.labels), _gradient(paper, problem.model))
+
+
+def test_mixed_sparse_attribution_prior():
+    """The published code: lambda times (mean |EG| - Gini), one lambda for both; each of our terms draws for itself."""
+    problem, reference = vectors(), rt.references.Sample(normal(7, 6, seed=5))
+    gini, l1 = rt.recipes.mixed_sparse_attribution_prior(0.7, reference=reference, n_samples=3, paper_features=6)
+    assert (gini.weight, l1.weight) == (0.7, pytest.approx(0.7 / 6))
+    for term, alone in (
+        (gini, rt.recipes.sparse_attribution_prior(0.7, reference=reference, n_samples=3)),
+        (l1, rt.recipes.l1_attribution_prior(0.7, reference=reference, n_samples=3, paper_features=6)),
+    ):
+        found, expected = (_ours(t, problem.model, problem.inputs, problem.labels) for t in (term, alone))
+        _same(found, expected)
+    assert [t.weight for t in rt.recipes.mixed_sparse_attribution_prior(0.7, "auto")] == [0.7, "auto"]
+
+
+class _OneLogit(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x)[:, :1]
+
+
+#: what the published code differentiates; its log p + log(1 - p) is 2 log sigmoid(z) - z
+_EXPLAINED = {"log_prob_sum": lambda z: 2 * F.logsigmoid(z) - z, "logit": lambda z: z}
+
+
+@pytest.mark.parametrize("output", _EXPLAINED)
+@pytest.mark.parametrize("name", ["neural_lasso", "sparse_gradient_prior"])
+def test_penalties_on_gradients(name, output):
+    """The published code: mean |g| and -Gini of the mean |g| over rows."""
+    problem = vectors()
+    model = _OneLogit(problem.model.eval())
+    x = problem.inputs.clone().requires_grad_()
+    (g,) = torch.autograd.grad(_EXPLAINED[output](model(x)).sum(), x, create_graph=True)
+    v = g.abs().mean(0)
+    gini = (v[:, None] - v[None]).abs().sum() / (2 * 6 * v.sum())
+    paper = 0.7 * (v.mean() if name == "neural_lasso" else -gini)
+    arguments = {"output": output} | ({"paper_features": 6} if name == "neural_lasso" else {})
+    objective = rt.Objective(model, F.mse_loss, [getattr(rt.recipes, name)(0.7, **arguments)]).eval()
+    total = objective(problem.inputs, problem.labels, part="prior").total
+    _same(_gradient(total, problem.model), _gradient(paper, problem.model))
+
+
+@pytest.mark.parametrize("layers", ["all", "first"])
+def test_penalties_on_weights(layers):
+    """The published code: the mean of |W|; and sum |W| + sqrt(rows) sum of the norms of columns, layer by layer."""
+    problem = vectors()
+    weights = [p for p in problem.model.parameters() if p.ndim == 2][: 1 if layers == "first" else None]
+    mean = torch.cat([w.flatten() for w in weights]).abs().mean()
+    lasso = sum(w.abs().sum() + w.norm(dim=0).sum() * w.shape[0] ** 0.5 for w in weights)
+    for term, paper in (
+        (rt.recipes.l1_weights(316.0, layers=layers, paper_model=problem.model), 316.0 * mean),
+        (rt.recipes.sparse_group_lasso(1e-3, layers=layers), 1e-3 * lasso),
+    ):
+        found = _ours(term, problem.model, problem.inputs, problem.labels, task=False)
+        _same(found, _gradient(paper, problem.model))
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        rt.recipes.l1_attribution_prior,
+        rt.recipes.neural_lasso,
+        rt.recipes.sparse_gradient_prior,
+        rt.recipes.l1_weights,
+        rt.recipes.sparse_group_lasso,
         rt.recipes.right_for_the_right_reasons,
         rt.recipes.sparse_attribution_prior,
         rt.recipes.pixel_attribution_prior,
@@ -161,5 +240,6 @@ def test_every_recipe_is_a_term_with_its_citation():
     for name in rt.recipes.__all__:
         recipe = getattr(rt.recipes, name)
         assert "(19" in recipe.__doc__ or "(20" in recipe.__doc__
-        term = recipe(torch.ones(3, 3)) if "graph" in name else recipe()
-        assert isinstance(term, rt.Term)
+        made = recipe(torch.ones(3, 3)) if "graph" in name else recipe()
+        for term in made if isinstance(made, list) else [made]:
+            assert isinstance(term, rt.Term | rt.WeightTerm)

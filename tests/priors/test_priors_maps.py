@@ -62,18 +62,43 @@ def adjacencies(draw):
     return upper + upper.triu(1).T
 
 
-@given(adjacencies(), st.integers(0, 9), st.booleans())
-def test_graphs_are_their_laplacians(adjacency, seed, normalized):
+KINDS = ("unnormalized", "symmetric", "random-walk")
+
+
+@given(adjacencies(), st.integers(0, 9), st.sampled_from(KINDS), st.booleans())
+def test_graphs_are_their_laplacians(adjacency, seed, kind, signed):
     v = torch.randn(3, len(adjacency), generator=draws(seed), dtype=torch.float64)
-    laplacian = oracles.laplacian(adjacency, normalized)
-    expected = torch.einsum("bi,ij,bj->b", v.abs(), laplacian, v.abs())
+    sizes = v if signed else v.abs()
+    matrix = oracles.laplacian(adjacency, kind)
+    expected = torch.stack([oracles.smoothness_of(row, matrix, kind) for row in sizes])
     layouts = [adjacency, adjacency.to_sparse_coo(), adjacency.to_sparse_coo().coalesce()]
     for layout in layouts:
-        prior = rt.priors.GraphSmoothness(layout, normalized=normalized, level="example")
+        prior = rt.priors.GraphSmoothness(layout, laplacian=kind, signed=signed, level="example")
         assert torch.allclose(prior(v), expected, rtol=1e-10, atol=1e-10)
-    batch = rt.priors.GraphSmoothness(adjacency, normalized=normalized)
-    mean = v.abs().mean(0)
-    assert torch.allclose(batch(v), mean @ laplacian @ mean, rtol=1e-10, atol=1e-10)
+    batch = rt.priors.GraphSmoothness(adjacency, laplacian=kind, signed=signed)
+    assert torch.allclose(batch(v), oracles.smoothness_of(sizes.mean(0), matrix, kind), rtol=1e-10, atol=1e-10)
+
+
+def test_what_each_laplacian_lets_pass():
+    """A star: equal importances cost nothing, but the symmetric one wants the square root of the degrees."""
+    star = torch.zeros(5, 5, dtype=torch.float64)
+    star[0, 1:4] = star[1:4, 0] = 1  # the fifth node has no edge
+    equal, by_degree = torch.ones(1, 5).double(), torch.tensor([[3**0.5, 1, 1, 1, 7]]).double()
+    for kind in KINDS:
+        prior = rt.priors.GraphSmoothness(star, laplacian=kind)
+        free = by_degree if kind == "symmetric" else equal
+        assert float(prior(free)) == pytest.approx(0, abs=1e-12)
+        assert float(prior(equal if kind == "symmetric" else by_degree)) > 0.1
+    one_leaf = torch.tensor([[0, 1.0, 0, 0, 0]]).double()
+    found = [float(rt.priors.GraphSmoothness(star, laplacian=kind)(one_leaf)) for kind in KINDS]
+    assert found == pytest.approx([1, 1, 1 + 1 / 9])
+
+
+def test_unknown_laplacians_are_refused():
+    with pytest.raises(ArgumentError, match="random-walk"):
+        rt.priors.GraphSmoothness(torch.ones(3, 3), laplacian="normalized")
+    with pytest.raises(ArgumentError, match="random-walk"):
+        rt.functional.graph_smoothness(torch.ones(3), torch.tensor([[0], [1]]), torch.ones(1), "normalized")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64, torch.bool])
@@ -88,7 +113,7 @@ def test_edges_of_any_kind_of_matrix(layout, dtype):
     edges, weights = edge_list(given_as)
     assert edges.tolist() == [[0, 1], [1, 2]]
     assert weights.tolist() == [1, 1]
-    assert float(rt.priors.GraphSmoothness(given_as, normalized=True)(torch.tensor([[1.0, 2.0, 4.0]]))) > 0
+    assert float(rt.priors.GraphSmoothness(given_as, laplacian="symmetric")(torch.tensor([[1.0, 2.0, 4.0]]))) > 0
 
 
 def test_large_graphs_stay_sparse():

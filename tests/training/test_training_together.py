@@ -82,6 +82,11 @@ CASES: dict[str, Case] = {
             rt.Term(EXPECTED(rt.references.Sample(X)), rt.priors.L2(), w),
         ],
     },
+    "weights": {"terms": lambda w: [rt.WeightTerm("sparse_group_lasso", weight=0.01 * w)], "model": smooth},
+    "weights of the first layer beside a prior": {
+        "terms": lambda w: [rt.WeightTerm("l1", "first", w), *sparse(w), rt.WeightTerm("l2", weight=0.1 * w)],
+        "model": lambda seed: mlp(seed, 0.3),
+    },
     "smooth, with layer norm": {"terms": sparse, "model": smooth},
     "no validation": {"terms": sparse, "validation": None},
     "a monitor": {"terms": sparse, "monitor": lambda outputs, labels: -float((outputs.argmax(1) == labels).sum())},

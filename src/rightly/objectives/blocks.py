@@ -7,10 +7,11 @@ would alone. Only the passes over the model, which cost the time, are made for a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rightly.attributions import Attribution
 from rightly.attributions.base import Explanation
@@ -19,6 +20,7 @@ from rightly.core import autodiff
 from rightly.core.annotation import Annotation
 from rightly.core.errors import RightlyError
 from rightly.core.types import View
+from rightly.objectives.weights import WeightTerm
 from rightly.priors import Prior
 from rightly.priors.base import Level
 from rightly.spaces import Input
@@ -48,8 +50,8 @@ class _BlockProblem(Problem):
     answers: list[Tensor]
     rows: slice
 
-    def average(self, step: Step, samples: int) -> Tensor:
-        """See ``Problem.average``."""
+    def average(self, step: Step, samples: int, *, curved: bool = False) -> Tensor:
+        """See ``Problem.average``; what is curved has been refused."""
         return self._answer("average", step, samples)
 
     def values(self, points: Points, samples: int) -> Tensor:
@@ -98,6 +100,8 @@ class PerBlock(Attribution):
         self.members, self.draws = members, draws
         if first.space != Input():
             raise UnstackableError("only the input's space is shared by all models", got=repr(first.space))
+        if first.order > 1:
+            raise UnstackableError("second derivatives are taken one model at a time", got=repr(first))
         if isinstance(first.target, Tensor):
             raise UnstackableError("a target given as a tensor counts the examples of one model")
         if any(_kind(other) != _kind(first) for other in others):
@@ -182,9 +186,24 @@ class PerBlockPrior(Prior):
             targets = [None] * blocks if target is None else target.chunk(blocks)
             parts = zip(self.priors, attributions.chunk(blocks), self.annotations, targets, strict=True)
             penalties = torch.stack([prior(own, known, classes).mean() for prior, own, known, classes in parts])
+        return self.weighted(penalties)
+
+    def weighted(self, penalties: Tensor) -> Tensor:
+        """The sum (), from the models' penalties (M,)."""
         contributions = self.weights.to(penalties) * penalties
         self.contributions = contributions.detach()
         return contributions.sum()
+
+
+@dataclass(frozen=True)
+class PerModelWeights(WeightTerm):
+    """The same sum for a penalty on the models' weights."""
+
+    joint: PerBlockPrior = field(default_factory=PerBlockPrior)
+
+    def of(self, model: nn.Module) -> Tensor:
+        """()."""
+        return self.joint.weighted(super().of(model))
 
 
 def _alike(priors: Sequence[Prior]) -> bool:

@@ -7,7 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from rightly.core.errors import ArgumentError, DoubleBackwardError, NotConnected
 from rightly.core.intercept import Unsupported
 from rightly.objectives.engines import Engines
 from rightly.objectives.objective import Objective
-from rightly.objectives.term import EngineName
+from rightly.objectives.term import EngineName, Term
 
 #: finite differences agree with the gradient to this, where the net has no kink on the way
 TOLERANCE = 1e-4
@@ -148,7 +148,7 @@ def _check_term(
 ) -> TermCheck:
     # the copy's own term: one that was given a layer as an instance means that of the copied model
     term = exact.terms[position]
-    parameters: list[Tensor] = [p for p in exact.model.parameters() if p.requires_grad]
+    parameters: list[Tensor] = [p for p in exact.trained().parameters() if p.requires_grad]
 
     def penalty() -> Tensor:
         return exact.penalty(term, *wide, seeding.generator(seed, "check"))
@@ -189,8 +189,11 @@ def _check_term(
 
 
 def _engines(objective: Objective, position: int, full: Batch, plain: float) -> tuple[EngineCheck, ...]:
-    """A line for every engine."""
-    used = _with_engine(objective, position, objective.terms[position].engine)
+    """A line for every engine; a penalty on weights needs none."""
+    term = objective.terms[position]
+    if not isinstance(term, Term):
+        return ()
+    used = _with_engine(objective, position, term.engine)
     used.penalty(used.terms[position], *full)
     choice = used.engines.choices[used.terms[position].name]
     exact = _parameter_gradient(_with_engine(objective, position, "double-backward"), position, full)
@@ -226,7 +229,7 @@ def _with_engine(objective: Objective, position: int, name: EngineName) -> Objec
     """A copy whose term has this engine, not yet chosen."""
     copied = copy.deepcopy(objective)
     terms = list(copied.terms)
-    terms[position] = replace(terms[position], engine=name)
+    terms[position] = terms[position].with_engine(name)
     copied.terms = tuple(terms)
     copied.engines = Engines(copied.model)
     return copied

@@ -218,8 +218,11 @@ class _Trial:
 
     def frozen(self) -> EngineChoice:
         """The frozen-mask engine where it fits and agrees, double backward where not."""
+        method = type(self.term.attribution)
         if self.counted.points == 0:
-            return EngineChoice("double-backward", f"{type(self.term.attribution).__name__} takes no input gradients")
+            return EngineChoice("double-backward", f"{method.__name__} takes no input gradients")
+        if method.order > 1:
+            return EngineChoice("double-backward", f"{method.__name__} differentiates the input gradients once more")
         if self._at_the_input() and fits(self.model):
             choice = self._proved(FrozenStack(self.model), "a plain stack of layers")
             if choice.name == "frozen-masks":
@@ -328,7 +331,7 @@ class _Counting:
     """An engine that counts the points it is given, and notes what the model does with them."""
 
     def __init__(self, inner: Engine) -> None:
-        self.inner, self.twice, self.points = inner, inner.twice, 0
+        self.inner, self.twice, self.curved, self.points = inner, inner.twice, inner.curved, 0
         self.operators: set[str] = set()
 
     def gradient(self, read: Read, value_of: Read, points: Tensor) -> Tensor:

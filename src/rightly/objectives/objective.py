@@ -19,6 +19,7 @@ from rightly.objectives.compiled import Compiled
 from rightly.objectives.engines import Engines, class_numbers
 from rightly.objectives.step import CompilationError, Passes, Step
 from rightly.objectives.term import Term
+from rightly.objectives.weights import AnyTerm, WeightTerm
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Part = Literal["both", "task", "prior"]
@@ -67,24 +68,26 @@ class Objective(nn.Module):
     Args:
         model: any module that maps inputs to outputs.
         loss: (outputs, labels) -> scalar, a mean over the batch.
-        terms: what is expected of the explanations.
+        terms: what is expected of the explanations (``rt.Term``) and of the weights (``rt.WeightTerm``).
         seed: of the draws.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, terms: Sequence[Term] = (), *, seed: int = 0) -> None:
+    def __init__(self, model: nn.Module, loss: Loss, terms: Sequence[AnyTerm] = (), *, seed: int = 0) -> None:
         super().__init__()
         if not isinstance(model, nn.Module):
             raise ArgumentError("an objective trains a module", expected="torch.nn.Module", got=type(model).__name__)
         if not callable(loss):
             raise ArgumentError("the loss is called", expected="loss(outputs, labels) -> scalar", got=repr(loss))
-        if isinstance(terms, Term):
+        if isinstance(terms, AnyTerm):
             raise ArgumentError("terms come in a list", expected="[rt.Term(...)]", got="a single rt.Term")
-        if wrong := [term for term in terms if not isinstance(term, Term)]:
+        if wrong := [term for term in terms if not isinstance(term, AnyTerm)]:
             raise ArgumentError("terms are rt.Term", expected="rt.Term(attribution, prior, weight)", got=wrong[0])
         names = [term.name for term in terms]
         if len(set(names)) < len(names):
             raise ArgumentError("two terms have one name", expected="Term(..., name=...)", got=names)
         self.model, self.loss, self.terms, self.seed = model, loss, tuple(terms), seed
+        #: what priors learn along with the model
+        self.learned = nn.ModuleList(_learned(self.terms, model))
         self.step = 0
         #: weight of each term; NaN until "balance" or "auto" is settled
         self.weights = {t.name: math.nan if isinstance(t.weight, str) else float(t.weight) for t in terms}
@@ -137,7 +140,7 @@ class Objective(nn.Module):
             raise ArgumentError("labels cannot be read", expected="a tensor, examples first", got=type(labels).__name__)
         self._follow_model()
         share = distributed.local_share(rows(inputs), labels.device)
-        acting: list[Term] = []
+        acting: list[AnyTerm] = []
         draws: list[torch.Generator] = []
         for position, term in enumerate(self.terms if part != "task" else ()):
             if self._acts(term):
@@ -168,7 +171,7 @@ class Objective(nn.Module):
 
     def _passes(
         self,
-        acting: Sequence[Term],
+        acting: Sequence[AnyTerm],
         inputs: Inputs,
         labels: Tensor,
         annotation: Annotation | None,
@@ -186,7 +189,7 @@ class Objective(nn.Module):
             outputs = outputs_of(call(self.model, inputs))
         for term, generator in zip(acting, draws, strict=True):
             penalty, came = self._penalty(term, inputs, labels, annotation, generator, term is sharing)
-            penalties[term.name] = penalty * share if term.prior.level == "example" else penalty
+            penalties[term.name] = penalty * share if term.level == "example" else penalty
             outputs = came if term is sharing else outputs
         if part != "prior":
             if outputs is None:
@@ -197,7 +200,7 @@ class Objective(nn.Module):
     def _compiled_total(
         self,
         passes: Callable[[], Passes],
-        acting: Sequence[Term],
+        acting: Sequence[AnyTerm],
         inputs: Inputs,
         labels: Tensor,
         annotation: Annotation | None,
@@ -229,17 +232,18 @@ class Objective(nn.Module):
             )
         return loss
 
-    def _acts(self, term: Term) -> bool:
+    def _acts(self, term: AnyTerm) -> bool:
         """Whether the term does not rest at this step."""
         return term.schedule.strength(self.step) != 0 and self.weights[term.name] != 0
 
-    def _sharing(self, acting: Sequence[Term], inputs: Inputs, labels: Tensor) -> Term | None:
+    def _sharing(self, acting: Sequence[AnyTerm], inputs: Inputs, labels: Tensor) -> Term | None:
         """The term whose pass serves the task as well, if there is one."""
         if not torch.is_grad_enabled():
             return None
-        return next((t for t in acting if t.fraction == 1 and self.engines.shares(t, inputs, labels)), None)
+        whole = (term for term in acting if isinstance(term, Term) and term.fraction == 1)
+        return next((term for term in whole if self.engines.shares(term, inputs, labels)), None)
 
-    def _term(self, term: Term, penalty: Tensor, task: Tensor | None) -> tuple[TermReport, Tensor]:
+    def _term(self, term: AnyTerm, penalty: Tensor, task: Tensor | None) -> tuple[TermReport, Tensor]:
         if math.isnan(self.weights[term.name]):
             self._settle(term, task, penalty)
         weight = self._weight(term)
@@ -247,24 +251,30 @@ class Objective(nn.Module):
         value = weight * penalty
         return TermReport(penalty.detach(), value.detach(), weight), value
 
-    def _weight(self, term: Term) -> float:
+    def _weight(self, term: AnyTerm) -> float:
         """The weight in force at this step; NaN until it is settled."""
         return self.weights[term.name] * term.schedule.strength(self.step)
 
     def penalty(
         self,
-        term: Term,
+        term: AnyTerm,
         inputs: Inputs,
         labels: Tensor | None,
         annotation: Annotation | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The term's penalty on a batch, before its weight: summed over features, averaged over examples.
+        """The term's penalty on a batch, before its weight.
+
+        Summed over features and averaged over examples; one on weights is their sum, whatever the batch.
 
         Keeps its graph unless called under ``torch.no_grad()``.
         """
         self._follow_model()
         return self._penalty(term, inputs, labels, annotation, generator, share=False)[0]
+
+    def trained(self) -> nn.ModuleList:
+        """What training changes: the model, and what priors learn."""
+        return nn.ModuleList([self.model, *self.learned])
 
     def _follow_model(self) -> None:
         """Another model than before has to prove everything anew."""
@@ -274,7 +284,7 @@ class Objective(nn.Module):
 
     def _penalty(
         self,
-        term: Term,
+        term: AnyTerm,
         inputs: Inputs,
         labels: Tensor | None,
         annotation: Annotation | None,
@@ -284,6 +294,8 @@ class Objective(nn.Module):
         """The penalty, and with ``share`` the model's outputs if they came along."""
         outputs = None
         keep = torch.is_grad_enabled()
+        if isinstance(term, WeightTerm):
+            return term.of(self.model), None
         if keep and term.fraction < 1:
             share = False
             index = _some(rows(inputs), term.fraction, generator or seeding.generator("fraction"))
@@ -295,7 +307,7 @@ class Objective(nn.Module):
             numbers = class_numbers(labels)
             found = term.attribution(self.model, inputs, numbers, diagnostics=False, generator=generator)
         value = term.prior(found.attributions, annotation, found.target)
-        penalty = value.mean() if term.prior.level == "example" else value
+        penalty = value.mean() if term.level == "example" else value
         if keep and term.name not in self._connected:
             self._prove_connected(term, penalty)
         return penalty, outputs
@@ -312,7 +324,7 @@ class Objective(nn.Module):
             )
         self._connected.add(term.name)
 
-    def _settle(self, term: Term, task: Tensor | None, penalty: Tensor) -> None:
+    def _settle(self, term: AnyTerm, task: Tensor | None, penalty: Tensor) -> None:
         if term.weight == "auto":
             raise ArgumentError(
                 f"the weight of term {term.name!r} has not been chosen yet",
@@ -362,6 +374,13 @@ class Objective(nn.Module):
         step, *weights = state.tolist()
         self.step = int(step)
         self.weights = dict(zip(self.weights, weights, strict=True))
+
+
+def _learned(terms: Sequence[AnyTerm], model: nn.Module) -> list[nn.Module]:
+    """What priors learn, where the model is and as precise as it is, in float32 at least."""
+    found = [term.prior.module for term in terms if isinstance(term, Term) and term.prior.module is not None]
+    like = next(model.parameters(), torch.empty(0))
+    return [module.to(like.device, torch.promote_types(like.dtype, torch.float32)) for module in found]
 
 
 def _some(batch: int, fraction: float, generator: torch.Generator) -> Tensor:

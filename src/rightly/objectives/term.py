@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from rightly.attributions import Attribution
@@ -11,6 +11,7 @@ from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError
 from rightly.core.registry import name_of
 from rightly.priors import Prior
+from rightly.priors.base import Level
 
 Weight = float | Literal["balance", "auto"]
 EngineName = Literal["auto", "double-backward", "frozen-masks", "two-phase", "finite-differences"]
@@ -82,17 +83,34 @@ class Term:
             )
         if not isinstance(self.prior, Prior):
             raise ArgumentError("a term needs a prior", expected="such as rt.priors.Sparsity()", got=repr(self.prior))
-        if isinstance(self.weight, str):
-            usable = self.weight in ("balance", "auto")
-        else:
-            usable = isinstance(self.weight, int | float) and math.isfinite(self.weight) and self.weight >= 0
-        if not usable:
-            raise ArgumentError(
-                "unusable weight", expected="a finite number >= 0, 'balance' or 'auto'", got=repr(self.weight)
-            )
+        check_weight(self.weight)
         if self.engine not in get_args(EngineName):
             raise ArgumentError("unknown engine", expected=", ".join(get_args(EngineName)), got=repr(self.engine))
         if not isinstance(self.fraction, int | float) or not 0 < self.fraction <= 1:
             raise ArgumentError("unusable fraction of a batch", expected="in (0, 1]", got=repr(self.fraction))
         if not self.name:
             object.__setattr__(self, "name", name_of(self.prior))
+
+    @property
+    def level(self) -> Level:
+        """The prior's: whether the penalty is a mean over examples."""
+        return self.prior.level
+
+    @property
+    def about(self) -> str:
+        """In words."""
+        return f"{type(self.prior).__name__} on {type(self.attribution).__name__}"
+
+    def with_engine(self, engine: EngineName) -> Term:
+        """The same with another engine."""
+        return replace(self, engine=engine)
+
+
+def check_weight(weight: object) -> None:
+    """Raise ``ArgumentError`` for a weight that no term can have."""
+    if isinstance(weight, str):
+        usable = weight in ("balance", "auto")
+    else:
+        usable = isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0
+    if not usable:
+        raise ArgumentError("unusable weight", expected="a finite number >= 0, 'balance' or 'auto'", got=repr(weight))

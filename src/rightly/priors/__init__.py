@@ -2,10 +2,13 @@
 
 from rightly.priors.base import Prior
 from rightly.priors.energy import Energy
+from rightly.priors.frequency import FrequencyBand
 from rightly.priors.graph import GraphSmoothness
 from rightly.priors.irrelevant import Irrelevant
 from rightly.priors.match import MatchTargets
+from rightly.priors.meta_features import MetaFeatures
 from rightly.priors.norms import L1, L2
+from rightly.priors.regions import OverRegions
 from rightly.priors.sign import Sign
 from rightly.priors.sparsity import Sparsity
 from rightly.priors.total_variation import TotalVariation
@@ -14,9 +17,12 @@ __all__ = [
     "L1",
     "L2",
     "Energy",
+    "FrequencyBand",
     "GraphSmoothness",
     "Irrelevant",
     "MatchTargets",
+    "MetaFeatures",
+    "OverRegions",
     "Prior",
     "Sign",
     "Sparsity",

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rightly.core.annotation import Annotation
 from rightly.core.errors import ArgumentError, ShapeError
@@ -25,6 +25,8 @@ class Prior(ABC):
     level: Level = "example"
     #: the annotation fields that the prior reads
     needs: ClassVar[tuple[str, ...]] = ()
+    #: what the prior learns, if it does: an objective trains, saves and moves it with the model
+    module: nn.Module | None = None
 
     @final
     def __call__(

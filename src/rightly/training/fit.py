@@ -139,7 +139,7 @@ def fit(
                 entry["validation"] = None if valid is None else loop.validate(valid)
             loop.advance(entry["task"] if valid is None else entry["validation"])
             if run.add(entry, patience):
-                best = files.clone_state(objective.model) if valid is not None and restore_best else None
+                best = files.clone_state(objective.trained()) if valid is not None and restore_best else None
             run.note_engines(objective.engines.choices)
             run.seconds += time.monotonic() - start
             if path is not None:
@@ -149,7 +149,7 @@ def fit(
             if report:
                 report(epoch + 1, epochs)
         if best is not None:
-            objective.model.load_state_dict(best)
+            objective.trained().load_state_dict(best)
         objective.zero_grad(set_to_none=True)
     return run
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rightly.core.errors import ArgumentError
-from rightly.objectives import Term
 from rightly.objectives.term import Weight
+from rightly.objectives.weights import AnyTerm
 from rightly.training.batches import Data
 
 Split = tuple[Data, Data | None]
-Terms = Sequence[Term] | Callable[[Data], Sequence[Term]]
+Terms = Sequence[AnyTerm] | Callable[[Data], Sequence[AnyTerm]]
 Splits = Mapping[str, Split] | Callable[[int], Split]
 Grid = Mapping[str, Sequence[Weight]]
 
@@ -34,7 +34,7 @@ class Spec:
     seed: int
     train: Data
     validation: Data | None
-    terms: tuple[Term, ...]
+    terms: tuple[AnyTerm, ...]
 
 
 def specs(
@@ -78,8 +78,8 @@ def specs(
     return found
 
 
-def _list(terms: object) -> tuple[Term, ...]:
-    if isinstance(terms, list | tuple) and all(isinstance(term, Term) for term in terms):
+def _list(terms: object) -> tuple[AnyTerm, ...]:
+    if isinstance(terms, list | tuple) and all(isinstance(term, AnyTerm) for term in terms):
         return tuple(terms)
     raise ArgumentError("terms come in a list", expected="[rt.Term(...)]", got=repr(terms))
 
@@ -97,7 +97,7 @@ def _parts(
     return {name: dict.fromkeys(seeds, split) for name, split in splits.items()}
 
 
-def _axes(grid: Grid, terms: Sequence[Term]) -> dict[str, Sequence[Weight]]:
+def _axes(grid: Grid, terms: Sequence[AnyTerm]) -> dict[str, Sequence[Weight]]:
     """The part of the grid that says something about these terms."""
     names = [term.name for term in terms]
     if "weight" in grid and "weight" not in names and len(terms) > 1:
@@ -107,7 +107,7 @@ def _axes(grid: Grid, terms: Sequence[Term]) -> dict[str, Sequence[Weight]]:
     return {name: weights for name, weights in grid.items() if name in names or (name == "weight" and terms)}
 
 
-def _weighted(term: Term, setting: Mapping[str, Weight], terms: int) -> Term:
+def _weighted(term: AnyTerm, setting: Mapping[str, Weight], terms: int) -> AnyTerm:
     weight = setting.get(term.name, setting.get("weight", term.weight) if terms == 1 else term.weight)
     return replace(term, weight=weight)
 

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from rightly.core import autodiff, seeding
 from rightly.core.batch import call, outputs_of, rows
 from rightly.core.errors import ArgumentError, CheckpointError, NotConnectedError, RightlyError
-from rightly.objectives import LossReport, Objective
+from rightly.objectives import LossReport, Objective, Term
 from rightly.objectives.engines import EngineChoice
 from rightly.training import checkpoint as files
 from rightly.training.batches import Batch, Batches
@@ -170,7 +170,7 @@ class Loop:
     def identity(self) -> dict[str, Any]:
         """What has to be the same for a resumed run to give the same bits, as far as it can be written down."""
         settings, objective = self.settings, self.objective
-        state = objective.model.state_dict()
+        state = objective.trained().state_dict()
         shapes = [(name, tuple(t.shape), t.dtype) for name, t in state.items() if isinstance(t, Tensor)]
         identity = {
             "seed": settings.seed,
@@ -180,7 +180,7 @@ class Loop:
             "optimizers": [[type(o).__name__, _plain(o.defaults)] for o in self.optimizers],
             "scheduler": None if self.scheduler is None else type(self.scheduler).__name__,
             "terms": {term.name: term.weight for term in objective.terms},
-            "engines": {term.name: term.engine for term in objective.terms},
+            "engines": {term.name: term.engine for term in objective.terms if isinstance(term, Term)},
             "draws": objective.seed,
             "model": f"{len(shapes)} tensors, {seeding.mix(*shapes):x}",
         }

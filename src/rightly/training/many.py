@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rightly.core.progress import bar
 from rightly.objectives import Objective, Term
 from rightly.objectives.blocks import UnstackableError
 from rightly.objectives.objective import Loss
+from rightly.objectives.weights import AnyTerm
 from rightly.training.batches import Data
 from rightly.training.fit import fit
 from rightly.training.grid import Grid, Spec, Splits, Terms, specs
@@ -74,8 +76,8 @@ def fit_many(
     Args:
         model_factory: seed -> an untrained model.
         loss: (outputs, labels) -> scalar, a mean over the batch.
-        terms: a list of terms; or a function from the training data to such a list, for references that are drawn
-            from it; or ``{name: one of these}``, alternative priors.
+        terms: a list of terms, each trial with a copy of a prior that learns; or a function from the training data to
+            such a list, for references that are drawn from it; or ``{name: one of these}``, alternative priors.
         train, validation: data as ``rt.fit`` takes them, the same for all trials.
         grid: weights to try, ``{"weight": [0, 0.1, 1]}`` for a single term, ``{TERM: [...], OTHER: [...]}`` by the
             names of terms; every combination is trained.
@@ -132,7 +134,7 @@ def fit_many(
     pruning = None if pruner is None else Pruning(pruner, epochs)
     identity = {
         "trials": [[spec.setting, spec.seed] for spec in wanted],
-        "terms": [[_kind(term) for term in spec.terms] for spec in wanted],
+        "terms": [[f"{term.name}: {term.about}" for term in spec.terms] for spec in wanted],
         "settings": {key: _written(value) for key, value in numbers.items()},
         "data": sorted(_groups(wanted)),
         "pruner": _written(pruner),
@@ -157,10 +159,6 @@ def _written(value: object) -> object:
     """An argument as far as it can be written down."""
     plain = value is None or isinstance(value, bool | int | float | str)
     return value if plain else getattr(value, "__name__", type(value).__name__)
-
-
-def _kind(term: Term) -> str:
-    return f"{term.name}: {type(term.prior).__name__} of {type(term.attribution).__name__}"
 
 
 @dataclass
@@ -220,7 +218,8 @@ class _Sweep:
 
     def _member(self, spec: Spec) -> Member:
         settings = self.settings[spec.seed]
-        objective = Objective(self._model(spec.seed), self.loss, spec.terms, seed=spec.seed)
+        terms = [_own(term) for term in spec.terms]
+        objective = Objective(self._model(spec.seed), self.loss, terms, seed=spec.seed)
         if settings.device is not None:
             objective.to(settings.device)
         return Member(objective, settings, *settings.batches(spec.train, spec.validation))
@@ -269,6 +268,13 @@ class _Sweep:
             seen.stopped = "pruned"
         member.run.weights = dict(member.objective.weights)
         return member
+
+
+def _own(term: AnyTerm) -> AnyTerm:
+    """The term with a prior of its own, if the prior learns: a trial must not go on from where another one ended."""
+    if isinstance(term, Term) and term.prior.module is not None:
+        return replace(term, prior=copy.deepcopy(term.prior))
+    return term
 
 
 class _PrunedError(Exception):

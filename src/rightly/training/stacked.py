@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rightly.core.stacked import StackedDropout, StackedLinear, Streams
+from rightly.core.stacked import StackedDropout, StackedLayerNorm, StackedLinear, Streams
 from rightly.objectives.blocks import UnstackableError
 
 #: layers without weights that treat every row alike, so that they do not notice that rows belong to several models
@@ -16,31 +16,6 @@ _ROWWISE = (
     nn.Identity, nn.Flatten, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
     nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.LogSigmoid,
 )  # fmt: skip
-
-
-def _stacked(parameters: Sequence[nn.Parameter | None]) -> nn.Parameter | None:
-    """(M, ...) from M parameters, or none from none."""
-    given = [parameter.detach() for parameter in parameters if parameter is not None]
-    return nn.Parameter(torch.stack(given)) if given else None
-
-
-class StackedLayerNorm(nn.Module):
-    """M layer norms: the same rows, each normalised, then scaled by its own model."""
-
-    def __init__(self, layers: Sequence[nn.LayerNorm]) -> None:
-        super().__init__()
-        self.shape, self.eps = layers[0].normalized_shape, layers[0].eps
-        self.weight = _stacked([layer.weight for layer in layers])
-        self.bias = _stacked([layer.bias for layer in layers])
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """See the class."""
-        normal = nn.functional.layer_norm(rows, self.shape, eps=self.eps)
-        if self.weight is None:
-            return normal
-        models = len(self.weight)
-        blocks = normal.reshape(models, -1, *self.shape) * self.weight[:, None]
-        return (blocks if self.bias is None else blocks + self.bias[:, None]).reshape(rows.shape)
 
 
 def stack(models: Sequence[nn.Module], streams: Streams) -> nn.Module:

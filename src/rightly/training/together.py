@@ -23,9 +23,10 @@ from rightly.core.annotation import Annotation
 from rightly.core.batch import call
 from rightly.core.frozen.stack import fits
 from rightly.core.stacked import Streams
-from rightly.objectives import Objective, Term
-from rightly.objectives.blocks import PerBlock, PerBlockPrior, UnstackableError
+from rightly.objectives import Objective, Term, WeightTerm
+from rightly.objectives.blocks import PerBlock, PerBlockPrior, PerModelWeights, UnstackableError
 from rightly.objectives.engines import EngineChoice
+from rightly.objectives.weights import AnyTerm
 from rightly.training.batches import Batch, Batches
 from rightly.training.loop import DivergedError, Loop, diverged, wide_outputs
 from rightly.training.run import Run
@@ -101,16 +102,7 @@ class Together(Loop):
         model = stack([member.objective.model for member in members], self.streams)
         self.priors = [PerBlockPrior() for _ in first.terms]
         self.tasks = torch.empty(0)
-        terms = [
-            replace(
-                term,
-                attribution=PerBlock(partial(self._attributions, position), partial(self._draws, position)),
-                prior=prior,
-                # a term that rests in one of them rests in all
-                weight=float(first.weights[term.name] != 0),
-            )
-            for position, (term, prior) in enumerate(zip(first.terms, self.priors, strict=True))
-        ]
+        terms = [self._joint_term(position, term) for position, term in enumerate(first.terms)]
         objective = Objective(model, self._loss, terms)
         objective.step = first.step
         for name, choice in _engines(members[0]).items():
@@ -129,6 +121,16 @@ class Together(Loop):
             # glibc hands blocks of this size back to the system at every step until it has seen a large one freed
             torch.empty(_LARGE, dtype=torch.uint8)
         self._settle()
+
+    def _joint_term(self, position: int, term: AnyTerm) -> AnyTerm:
+        """The members' terms as one, which adds up theirs with their weights."""
+        # a term that rests in one of them rests in all
+        weight = float(self.members[0].objective.weights[term.name] != 0)
+        joint = self.priors[position]
+        if isinstance(term, WeightTerm):
+            return PerModelWeights(term.penalty, term.layers, weight, term.name, term.schedule, joint)
+        attribution = PerBlock(partial(self._attributions, position), partial(self._draws, position))
+        return replace(term, attribution=attribution, prior=joint, weight=weight)
 
     def advance_all(self, epoch: int) -> None:
         """Train every member for one epoch and let those go that have ended."""
@@ -193,11 +195,12 @@ class Together(Loop):
         for position, prior in enumerate(self.priors):
             terms = [member.objective.terms[position] for member in self.members]
             weights = [member.objective.weights[term.name] for member, term in zip(self.members, terms, strict=True)]
-            prior.priors = [term.prior for term in terms]
+            prior.priors = [term.prior for term in terms if isinstance(term, Term)]
             prior.weights = torch.tensor(weights, dtype=torch.float64)
 
     def _attributions(self, position: int) -> list[Any]:
-        return [member.objective.terms[position].attribution for member in self.members]
+        terms = [member.objective.terms[position] for member in self.members]
+        return [term.attribution for term in terms if isinstance(term, Term)]
 
     def _draws(self, position: int) -> list[torch.Generator]:
         """The generators that the objectives would use alone."""
@@ -267,6 +270,8 @@ def _check_alike(members: Sequence[Member]) -> None:
             raise UnstackableError("the trainings have data of different sizes")
         if [_kind(member, term) for term in member.objective.terms] != [_kind(first, t) for t in first.objective.terms]:
             raise UnstackableError("the trainings have different terms")
+        if len(member.objective.learned) > 0:
+            raise UnstackableError("a prior learns along with its model")
         if member.objective.step != first.objective.step:
             raise UnstackableError("the trainings have come to different steps")
 
@@ -299,8 +304,8 @@ def shapes_of(data: object) -> tuple[object, ...]:
     return tuple((tuple(part.shape), str(part.dtype)) for part in data[:2])
 
 
-def _kind(member: Member, term: Term) -> tuple[object, ...]:
+def _kind(member: Member, term: AnyTerm) -> tuple[object, ...]:
     weight = member.objective.weights[term.name]
     if math.isnan(weight):
         raise UnstackableError("a weight is still open", got=f"{term.name}: {term.weight}")
-    return term.name, type(term.prior), term.schedule, weight != 0
+    return term.name, term.about, term.schedule, weight != 0
