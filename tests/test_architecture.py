@@ -44,8 +44,9 @@ FACADES = {"__init__.py", "__main__.py", "recipes.py", "functional.py"}
 
 #: Optional or slow to import: loaded when first used, so that ``import rightly`` costs what torch costs.
 HEAVY = {
-    *("sklearn", "pandas", "scipy", "matplotlib", "PIL", "pyarrow", "rich", "typer", "jinja2"),
+    *("sklearn", "pandas", "scipy", "matplotlib", "PIL", "pyarrow", "pywt", "rich", "typer", "jinja2"),
     *("torchvision", "captum", "zennit", "lightning", "pytorch_lightning", "transformers", "skorch", "ray", "optuna"),
+    *("gseapy", "inmoose"),
 }
 HEAVY_ALLOWED = {"cli": HEAVY, "integrations": HEAVY, "report": {"jinja2"}}
 
@@ -63,7 +64,7 @@ GLOBAL_RANDOM = {
 }
 OWN_RANDOM = {
     *("numpy.random.default_rng", "numpy.random.Generator", "numpy.random.BitGenerator", "numpy.random.PCG64"),
-    *("numpy.random.SeedSequence", "random.Random"),
+    *("numpy.random.SeedSequence", "numpy.random.RandomState", "random.Random"),
 }
 DRAWS = {
     *("torch.rand", "torch.randn", "torch.randint", "torch.randperm", "torch.normal", "torch.bernoulli"),

@@ -2,20 +2,26 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rightly import data, functional, models, priors, recipes, references, spaces
+from rightly import data, distillation, evaluation, functional, models, priors, recipes, references, spaces
 from rightly.attributions import (
+    ContextualDecomposition,
     ExpectedGradients,
+    ExpectedHessians,
     GradCam,
     Gradient,
     InputXGradient,
     IntegratedGradients,
+    IntegratedHessians,
     Occlusion,
     SmoothGrad,
     attribute,
+    contextual_decomposition,
 )
 from rightly.core.annotation import Annotation
 from rightly.core.types import AttributionResult
-from rightly.objectives import CheckReport, LossReport, Objective, Schedule, Term, TermReport, check
+from rightly.distillation import distill_tree, distill_wavelet
+from rightly.evaluation import evaluate
+from rightly.objectives import CheckReport, LossReport, Objective, Schedule, Term, TermReport, WeightTerm, check
 from rightly.training import Run, fit, fit_many
 
 if TYPE_CHECKING:
@@ -27,11 +33,14 @@ __all__ = [
     "Annotation",
     "AttributionResult",
     "CheckReport",
+    "ContextualDecomposition",
     "ExpectedGradients",
+    "ExpectedHessians",
     "GradCam",
     "Gradient",
     "InputXGradient",
     "IntegratedGradients",
+    "IntegratedHessians",
     "LossReport",
     "Objective",
     "Occlusion",
@@ -42,9 +51,16 @@ __all__ = [
     "SmoothGrad",
     "Term",
     "TermReport",
+    "WeightTerm",
     "attribute",
     "check",
+    "contextual_decomposition",
     "data",
+    "distill_tree",
+    "distill_wavelet",
+    "distillation",
+    "evaluate",
+    "evaluation",
     "fit",
     "fit_many",
     "functional",

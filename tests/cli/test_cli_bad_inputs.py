@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from cli import mistakes_arguments, mistakes_images, mistakes_runs, mistakes_tables
+from cli import mistakes_arguments, mistakes_evaluate, mistakes_images, mistakes_runs, mistakes_tables
 from cli.mistakes import CASES, Bad
 from cli.mistakes_runs import train
 from cli.running import contents, run
@@ -41,7 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """An empty current folder; the finished runs are there for the cases that read one."""
     monkeypatch.chdir(tmp_path)
-    if request.node.callspec.params["case"].name.startswith(("explain", "resume_with", "resume_trial")):
+    if request.node.callspec.params["case"].name.startswith(("explain", "evaluate", "resume_with", "resume_trial")):
         shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
@@ -52,7 +52,9 @@ def test_one_clear_message_and_nothing_written(
 ) -> None:
     arguments = case.make(folder)
     before = contents(folder)
-    ran = run([*arguments, *(["--quiet"] if arguments[0] in ("fit", "explain") else [])], monkeypatch, capsys)
+    ran = run(
+        [*arguments, *(["--quiet"] if arguments[0] in ("fit", "explain", "evaluate") else [])], monkeypatch, capsys
+    )
     _judge(case, ran.code, ran.out, ran.err)
     assert contents(folder) == before
 
@@ -77,7 +79,9 @@ def _judge(case: Bad, code: int, out: str, err: str) -> None:
     assert all(word in err for word in case.words), err
 
 
-@pytest.mark.parametrize("part", [mistakes_arguments, mistakes_images, mistakes_runs, mistakes_tables])
+@pytest.mark.parametrize(
+    "part", [mistakes_arguments, mistakes_evaluate, mistakes_images, mistakes_runs, mistakes_tables]
+)
 def test_every_file_of_mistakes_counts(part: ModuleType) -> None:
     assert sum(case.make.__module__ == part.__name__ for case in CASES) >= 15
 

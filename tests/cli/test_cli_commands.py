@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_help_names_every_command(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     ran = run(["--help"], monkeypatch, capsys)
     assert ran.code == 0
-    for command in ("fit", "explain", "check", "list", "show", "demo", "reproduce"):
+    for command in ("fit", "explain", "evaluate", "check", "list", "show", "demo", "reproduce"):
         assert f"\n  {command} " in ran.out
         assert run([command, "--help"], monkeypatch, capsys).code == 0
 
@@ -115,6 +115,8 @@ def test_images_take_an_annotation_folder_inside(folder: Path, monkeypatch: Any,
 def test_check_passes_and_fails(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     good = run(["check", module(folder, "checked_good")], monkeypatch, capsys)
     assert (good.code, "sparsity" in good.out) == (0, True)
+    assert "contextual decomposition of the model's operations" in good.out
+    assert "linear" in good.out.split("contextual decomposition")[1]
     cut = "type('Cut', (torch.nn.Module,), {'forward': lambda s, x: x.detach()})()"
     detached = f"torch.nn.Sequential(torch.nn.Linear(4, 2), {cut})"
     failing = run(["check", module(folder, "checked_bad", model=detached)], monkeypatch, capsys)

@@ -217,6 +217,43 @@ def explain(
 
 
 @app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    data: Annotated[Path, typer.Argument(help="Table with the same columns, or folder of images.")],
+    methods: Annotated[
+        str, typer.Option(help="Ways to explain, separated by commas.")
+    ] = "expected_gradients,gradient,input_x_gradient",
+    metrics: Annotated[str, typer.Option(help="Measures, separated by commas; all that fit by default.")] = "",
+    annotations: Annotated[Path | None, typer.Option(help="Folder of drawn regions (images).")] = None,
+    regions: Annotated[Regions, typer.Option(help="What the regions mean.")] = Regions.irrelevant,
+    irrelevant: Annotated[str, typer.Option(help="Columns that must not matter (tables).")] = "",
+    examples: Annotated[int, typer.Option(help="Rows explained, at most.")] = 200,
+    samples: Annotated[int, typer.Option(help="References an example.")] = 50,
+    out: Annotated[Path | None, typer.Option(help="Folder to write, new or empty.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a run's models on other data: predictions, and whether their explanations can be trusted."""
+    from rightly.workflows.evaluated import EvaluationRequest
+    from rightly.workflows.evaluating import evaluate_run
+
+    request = EvaluationRequest(
+        run,
+        data,
+        methods=_names(methods),
+        metrics=_names(metrics),
+        annotations=annotations,
+        regions=regions.value,
+        irrelevant=_names(irrelevant),
+        examples=examples,
+        samples=samples,
+        seed=seed,
+    )
+    folder = out or _numbered(f"{run.name}-evaluation", False)
+    _say(f"{evaluate_run(request, folder, progress=not quiet)}\n\nreport: {folder / 'report.html'}")
+
+
+@app.command()
 def check(
     maker: Annotated[str, typer.Argument(help="module:make_objective.")],
     seed: Annotated[int, typer.Option(help="Passed to the function.")] = 0,
@@ -224,8 +261,8 @@ def check(
     """Prove before training that every term reaches the parameters with the right gradient, and at what cost."""
     from rightly.workflows.checking import check_maker
 
-    report = check_maker(maker, seed)
-    _say(str(report))
+    report, decomposed = check_maker(maker, seed)
+    _say(f"{report}\n\n{decomposed}")
     if not report.ok:
         raise typer.Exit(1)
 
@@ -258,6 +295,7 @@ def reproduce(
     data_dir: Annotated[Path | None, typer.Option(help="Where the data sets are.")] = None,
     dataset: Annotated[str | None, typer.Option(help="For recipes that know several; the paper's by default.")] = None,
     engine: Annotated[Engine, typer.Option(help="How the priors' input gradients are taken.")] = Engine.auto,
+    workers: Annotated[int, typer.Option(help="Processes that share the trainings, each with one thread.")] = 1,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
@@ -280,6 +318,7 @@ def reproduce(
             progress=not quiet,
             dataset=dataset,
             engine=engine.value,
+            workers=workers,
         )
         _say(f"{reproductions.summary(where)}\n\nreport: {where / 'report.html'}")
 

@@ -108,6 +108,12 @@ def row_noun(data: Record) -> str:
     return "image" if data.get("kind") == "images" else "row"
 
 
+def judged_rows(data: Record) -> str:
+    """What the rows are called that models were judged on: nobody knows of given ones whether they were trained on."""
+    noun = row_noun(data)
+    return f"{noun}s given" if "given" in (data.get("split") or {}) else f"test {noun}s"
+
+
 def word_of(name: str, data: Record | None = None) -> Word:
     """Look up a measure; one that is not known keeps its name and has no meaning to show.
 

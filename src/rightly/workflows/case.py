@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from rightly.core.annotation import Annotation
 from rightly.core.batch import Inputs
 from rightly.core.types import Space
-from rightly.objectives import Term
 from rightly.objectives.term import EngineName
+from rightly.objectives.weights import AnyTerm
 from rightly.spaces import Input
 
 Task = Literal["classification", "regression"]
@@ -51,7 +50,7 @@ class Arm:
     name: str
     title: str
     data: Data
-    terms: tuple[Term, ...] = ()
+    terms: tuple[AnyTerm, ...] = ()
     about: Mapping[str, str] | None = None
 
     @property
@@ -105,16 +104,5 @@ class Case:
         """The same with another engine in every term; None leaves them as they are."""
         if engine is None:
             return self
-        terms = [tuple(replace(term, engine=engine) for term in arm.terms) for arm in self.arms]
+        terms = [tuple(term.with_engine(engine) for term in arm.terms) for arm in self.arms]
         return replace(self, arms=tuple(replace(arm, terms=new) for arm, new in zip(self.arms, terms, strict=True)))
-
-
-def predictions(outputs: Tensor, task: Task) -> np.ndarray:
-    """What metrics read: probabilities (N, C), two columns for a single logit; or values (N,) of a regression."""
-    outputs = outputs.detach().float().cpu()
-    if task == "regression":
-        return outputs.reshape(len(outputs)).numpy()
-    if outputs.ndim == 1 or outputs.shape[1] == 1:
-        positive = torch.sigmoid(outputs.reshape(-1).double())
-        return torch.stack([1 - positive, positive], 1).numpy()
-    return torch.softmax(outputs.double(), 1).numpy()

@@ -10,6 +10,7 @@ from typing import get_args
 from rightly.core import registry
 from rightly.core.citations import CITATIONS
 from rightly.core.errors import ArgumentError
+from rightly.evaluation import MEASURES, Measure
 from rightly.workflows import reproduce
 from rightly.workflows.choices import CHOICES
 
@@ -28,6 +29,8 @@ def listing(family: str | None = None) -> str:
     if family is None:
         lines = [f"  {name:22} {choice.description}" for name, choice in CHOICES.items()]
         blocks.append("\n".join(["for rightly fit --prior", *lines]))
+        lines = [f"  {name:26} {measure.summary}" for name, measure in MEASURES.items()]
+        blocks.append("\n".join(["for rightly evaluate --metrics", *lines]))
     return "\n\n".join(blocks)
 
 
@@ -38,11 +41,15 @@ def description(name: str) -> str:
     found = [_described(entry) for (_, key), entry in every.items() if key == wanted]
     if name in CHOICES:
         found.insert(0, _offered(name))
+    if wanted in MEASURES:
+        found.append(_measured(MEASURES[wanted]))
     published = reproduce.names()
     if name in published:
         found.append(f"reproduction {name}\n\n{published[name]}\n\nrightly reproduce {name}")
     if not found:
-        near = difflib.get_close_matches(name, [*CHOICES, *published, *(key for _, key in every)], n=3, cutoff=0.5)
+        near = difflib.get_close_matches(
+            name, [*CHOICES, *MEASURES, *published, *(key for _, key in every)], n=3, cutoff=0.5
+        )
         raise ArgumentError(
             f"there is no component {name!r}",
             expected=", ".join(near) or "a name that rightly list shows",
@@ -59,6 +66,14 @@ def _offered(name: str) -> str:
     return (
         f"rightly fit --prior {name}\n\n{choice.title.capitalize()}: {choice.description}.\n\nfor {data}; {needs}\n"
         f"weight: {choice.weight} by default\nsource: {CITATIONS[choice.citation]}"
+    )
+
+
+def _measured(measure: Measure) -> str:
+    better = {True: "higher is better", False: "lower is better", None: "neither way is better"}
+    return (
+        f"measure {measure.name}\n\n{measure.summary[:1].upper()}{measure.summary[1:]}.\n\n"
+        f"{better[measure.higher_is_better]}\nsource: {CITATIONS[measure.citation]}"
     )
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from rightly.core import autodiff
 from rightly.core.batch import call, outputs_of, rows, take, tensors
 from rightly.core.errors import ArgumentError, DataError, ShapeError
-from rightly.objectives import Objective
+from rightly.objectives import Objective, Term
+from rightly.spaces import Input
 from rightly.training.batches import unpack
 from rightly.workflows.case import Arm, Case, Part, Settings, Task
 
@@ -71,7 +72,7 @@ def custom_case(maker: Callable[[int], Any], seed: int, settings: Settings) -> C
     labels = test[1]
     task: Task = "regression" if labels.is_floating_point() and not _binary(labels) else "classification"
     names = ", ".join(term.name for term in objective.terms)
-    priors = "; ".join(f"{type(t.prior).__name__} on {type(t.attribution).__name__}" for t in objective.terms)
+    priors = "; ".join(term.about for term in objective.terms)
     about = {"name": names, "description": priors}
     return Case(
         arms=(
@@ -83,7 +84,7 @@ def custom_case(maker: Callable[[int], Any], seed: int, settings: Settings) -> C
         task=task,
         settings=settings,
         classes=_classes(objective.model, test, task),
-        space=objective.terms[0].attribution.space,
+        space=next((term.attribution.space for term in objective.terms if isinstance(term, Term)), Input()),
     )
 
 

@@ -20,14 +20,13 @@ from rightly.attributions import attribute
 from rightly.core.errors import ArgumentError, CheckpointError, DataError, RightlyError
 from rightly.core.types import AttributionResult, Reference
 from rightly.data import TableEncoder, read_frame
-from rightly.evaluation import global_importance
+from rightly.evaluation import global_importance, predictions
 from rightly.references import Constant, Sample
 from rightly.workflows import networks
-from rightly.workflows.case import predictions
 from rightly.workflows.loose import loose_pictures
 
 #: with fewer rows than this, the training mean is the reference instead of the rows themselves
-_ENOUGH = 20
+ENOUGH = 20
 _FACTS = ("task", "classes", "features")
 
 Columns = list[tuple[str, Any]]
@@ -60,7 +59,7 @@ def explain_run(run: Path, data: Path, out: Path, *, samples: int, seed: int, pr
     _check_out(table)
     given = _data(facts, data)
     inputs = given.inputs
-    reference: Reference = Sample(inputs) if len(inputs) >= _ENOUGH else Constant(0.0)
+    reference: Reference = Sample(inputs) if len(inputs) >= ENOUGH else Constant(0.0)
     found = attribute(
         model, inputs, reference=reference, n_samples=samples, target="predicted", seed=seed, progress=progress
     )

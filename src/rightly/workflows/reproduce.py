@@ -8,15 +8,10 @@ A recipe is a file ``experiments/<paper>/<name>.py`` with a function ``run(setti
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib.util
-import json
-import os
 import platform
-import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,15 +19,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args
 
-from rightly.core.errors import ArgumentError, CheckpointError, RightlyError
-from rightly.core.progress import bar
+from rightly.core.checks import check_count
+from rightly.core.errors import ArgumentError, RightlyError
 from rightly.evaluation import Comparison, interval
 from rightly.objectives.term import EngineName
 from rightly.report import read_record, write_record, write_report
+from rightly.workflows.resumable import Row as Row
+from rightly.workflows.resumable import Trials as Trials
 from rightly.workflows.summary import engines_of
 
 Size = Literal["smoke", "reduced", "full"]
-Row = dict[str, Any]
 
 #: a source checkout's recipes; an installed copy has none
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
@@ -77,86 +73,6 @@ class Outcome:
     figures: Row = field(default_factory=dict)
 
 
-class Trials:
-    """Trials that are trained once: each result is a line of a file, read back instead of trained again.
-
-    Args:
-        path: the file. A line cut short by a kill is dropped.
-        identity: what all its trials have in common; a file with another one is not continued.
-        resume: go on from an existing file.
-        progress: show a bar for the trials that are left.
-    """
-
-    def __init__(self, path: Path, identity: Mapping[str, Any], *, resume: bool, progress: bool) -> None:
-        self.path, self.progress = path, progress
-        self._done: dict[str, Row] = {}
-        if path.exists() and not resume:
-            raise ArgumentError(
-                f"{path.parent} holds the trials of an earlier run",
-                expected="an empty or new folder",
-                got=path.name,
-                mend="pass --resume to go on with them, or choose another --out",
-            )
-        if path.exists():
-            self._read(dict(identity))
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._append({"identity": dict(identity)})
-
-    def run(self, title: str, keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row]) -> list[Row]:
-        """The results of ``work`` for every key, in order; only those that are not on file are worked out.
-
-        Args:
-            title: of the progress bar.
-            keys: what sets one trial apart: names, numbers.
-            work: key -> result, something JSON can hold.
-
-        Returns:
-            For each key, the key, the result and its ``seconds`` in one dict.
-        """
-        left = [key for key in keys if _name(key) not in self._done]
-        with bar(title, enabled=self.progress and bool(left)) as report:
-            for count, key in enumerate(left, 1):
-                start = time.monotonic()
-                result = work(dict(key))
-                row = {"trial": dict(key), "result": result, "seconds": round(time.monotonic() - start, 3)}
-                self._append(row)
-                self._done[_name(key)] = json.loads(json.dumps(row))
-                shutil.rmtree(self.checkpoint(key), ignore_errors=True)
-                if report:
-                    report(count, len(left))
-        rows = [self._done[_name(key)] for key in keys]
-        return [{**row["trial"], **row["result"], "seconds": row["seconds"]} for row in rows]
-
-    def checkpoint(self, key: Mapping[str, Any]) -> Path:
-        """A folder for the checkpoint of a trial that takes long; it is removed when the trial has finished."""
-        return self.path.parent / "checkpoints" / hashlib.sha256(_name(key).encode()).hexdigest()[:16]
-
-    def _append(self, row: Row) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _read(self, identity: Row) -> None:
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        rows = list(_parsed(lines))
-        found = rows[0].get("identity") if rows else None
-        if found != json.loads(json.dumps(identity)):
-            raise CheckpointError(
-                f"{self.path} belongs to another run",
-                expected=identity,
-                got=found,
-                mend="resume with the same arguments, or choose another --out",
-            )
-        self._done = {_name(row["trial"]): row for row in rows[1:]}
-        whole = "".join(lines[: len(rows)])
-        if whole != "".join(lines):
-            aside = self.path.with_name(self.path.name + ".part")
-            aside.write_text(whole, encoding="utf-8")
-            os.replace(aside, self.path)
-
-
 @dataclass(frozen=True)
 class Settings:
     """How a recipe is to run.
@@ -198,6 +114,7 @@ def reproduce(
     progress: bool = True,
     dataset: str | None = None,
     engine: EngineName = "auto",
+    workers: int = 1,
     smoke: bool = False,
 ) -> Path:
     """Run a reproduction and write its folder: trials.jsonl, record.json, figures.json, report.html.
@@ -212,6 +129,7 @@ def reproduce(
         progress: show a bar with the time left.
         dataset: for recipes that know several; by default the paper's.
         engine: how the terms' input gradients are taken (see ``rt.Term``).
+        workers: processes that share the trials, each with one thread; they change no result.
         smoke: seconds instead of minutes: whether it runs, not what it shows.
 
     Returns:
@@ -231,7 +149,8 @@ def reproduce(
     size: Size = "full" if full else "smoke" if smoke else "reduced"
     folder = Path("runs") / f"reproduce-{name}" if out is None else Path(out)
     identity = {"name": name, "size": size, "seed": seed, "dataset": chosen, "engine": engine}
-    trials = Trials(folder / "trials.jsonl", identity, resume=resume, progress=progress)
+    check_count("workers", workers)
+    trials = Trials(folder / "trials.jsonl", identity, resume=resume, progress=progress, workers=workers)
     settings = Settings(size, seed, None if data_dir is None else Path(data_dir), chosen, engine, trials)
     outcome: Outcome = recipe.run(settings)
     flags = [f"--dataset {chosen}"] if dataset is not None else []
@@ -289,22 +208,6 @@ def shown(found: Comparison) -> bool | None:
 def over(rows: Sequence[Row], key: str) -> Row:
     """Mean and 95 % interval of a result over trials, with its values."""
     return interval([row[key] for row in rows]).as_dict()
-
-
-def _name(key: Mapping[str, Any]) -> str:
-    return json.dumps(dict(key), sort_keys=True)
-
-
-def _parsed(lines: Sequence[str]) -> Iterator[Row]:
-    """The rows up to the first line that was cut short."""
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            return
-        if not line.endswith("\n") or not isinstance(row, dict):
-            return
-        yield row
 
 
 def _files() -> dict[str, Path]:

@@ -16,12 +16,12 @@ from rightly.core import seeding
 from rightly.core.annotation import Annotation
 from rightly.core.batch import Inputs, call, outputs_of, rows, take, tensors
 from rightly.core.types import AttributionResult
-from rightly.evaluation import global_importance, lorenz, metrics_for, score, share_inside
+from rightly.evaluation import global_importance, lorenz, metrics_for, predictions, score, share_inside
 from rightly.objectives import Objective
 from rightly.references import Sample
 from rightly.spaces import Input
 from rightly.training import Run, fit
-from rightly.workflows.case import Arm, Case, Task, predictions
+from rightly.workflows.case import Arm, Case, Task
 
 #: pictures in a report, examples in a beeswarm
 _MAPS, _BEES = 6, 150

@@ -48,7 +48,7 @@ def _model(run: Run) -> Model:
         ("Weight", "none" if weight is None else setting(weight)),
         ("Engine", _engines(run.record.get("engines", {}))),
         ("Trained", f"{count(len(run.record['seeds']), 'time')} (one seed each)"),
-        ("Time", duration(run.record["seconds"])),
+        ("Time", duration(run.record["seconds"]) if run.record["seconds"] else ""),
     ]
     description = prior.get("description") or (_PLAIN if run.name == "plain" else "")
     return Model(swatch(run), run.title, description, Facts([(term, text) for term, text in facts if text]))

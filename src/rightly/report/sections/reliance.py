@@ -14,7 +14,7 @@ from rightly.report.numerals import ABSENT, count, interval, listed, percent
 from rightly.report.palette import MUTED
 from rightly.report.runs import Run, runs_of, title_of
 from rightly.report.sections.results import MARKS, comparison_table, interval_panels, meanings
-from rightly.report.words import ordered, row_noun
+from rightly.report.words import judged_rows, ordered
 
 _MOST_BARS, _MOST_SWARMS = 15, 12
 _SPECIAL = {"importance", "lorenz"}
@@ -38,10 +38,9 @@ def reliance(record: Record, figures: Record) -> Section | None:
 
 
 def _lead(record: Record) -> str:
-    noun = row_noun(record["data"])
     lead = (
         "An attribution says how much a feature moved one prediction, and which way. Importance is the size of "
-        f"a feature's attributions, averaged over the test {noun}s."
+        f"a feature's attributions, averaged over the {judged_rows(record['data'])}."
     )
     return f"{lead} {record['attribution']}" if record.get("attribution") else lead
 
@@ -198,7 +197,7 @@ def _measures(record: Record, runs: list[Run]) -> list[Block]:
         return []
     return [
         comparison_table(
-            f"Measures of the explanations, on the test {row_noun(record['data'])}s.", record, entries, names
+            f"Measures of the explanations, on the {judged_rows(record['data'])}.", record, entries, names
         ),
         meanings(names, record["data"]),
         Figure("The same measures as a chart.", interval_panels(runs, entries, names), MARKS),

@@ -8,7 +8,7 @@ from rightly.report.cleaning import Record
 from rightly.report.numerals import ABSENT, count, decimals, has_interval, interval, number, p_value
 from rightly.report.runs import Run, compared, runs_of
 from rightly.report.verdict import judged, reading
-from rightly.report.words import ordered, row_noun, word_of
+from rightly.report.words import judged_rows, ordered, row_noun, word_of
 
 MARKS = "Large mark: mean over seeds. Line: 95% interval. Small dots: one seed each."
 
@@ -26,7 +26,7 @@ def results(record: Record) -> Section | None:
         return None
     blocks: list[Block] = [
         Prose([_lead(record)]),
-        comparison_table(f"Results on the test {row_noun(record['data'])}s.", record, entries, names),
+        comparison_table(f"Results on the {judged_rows(record['data'])}.", record, entries, names),
         meanings(names, record["data"]),
         _chart(runs, entries, names),
         Folded("The value of each seed", _seeds(runs, names)),
@@ -41,7 +41,12 @@ def _lead(record: Record) -> str:
     noun = row_noun(record["data"])
     judged = f"on {count(test, f'test {noun}')}" if test is not None else f"on test {noun}s"
     who = "The model is" if len(record["runs"]) == 1 else "Models are"
-    lead = f"{who} judged {judged} that took no part in training or in choosing settings."
+    if (given := (record["data"].get("split") or {}).get("given")) is not None:
+        # somebody's own data: whether they were trained on, no record knows
+        lead = f"{who} judged on the {count(given, noun)} given. "
+        lead += "If a model was trained on some of them, it looks better here than it is."
+    else:
+        lead = f"{who} judged {judged} that took no part in training or in choosing settings."
     how = record.get("intervals") or "Numbers are means over the seeds, with 95% intervals."
     return f"{lead} {how}"
 

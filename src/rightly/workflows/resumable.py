@@ -1,0 +1,184 @@
+"""Trials that are trained once, by one process or several, and kept as they finish."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import queue
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rightly.core.errors import ArgumentError, CheckpointError, RightlyError
+from rightly.core.progress import bar
+
+Row = dict[str, Any]
+
+#: seconds between looks at whether the workers are still alive
+_LOOK = 5.0
+
+
+class Trials:
+    """Trials that are trained once: each result is a line of a file, read back instead of trained again.
+
+    Args:
+        path: the file. A line cut short by a kill is dropped.
+        identity: what all its trials have in common; a file with another one is not continued.
+        resume: go on from an existing file.
+        progress: show a bar for the trials that are left.
+        workers: processes that share them. This one alone writes the file.
+    """
+
+    def __init__(
+        self, path: Path, identity: Mapping[str, Any], *, resume: bool, progress: bool, workers: int = 1
+    ) -> None:
+        self.path, self.progress, self.workers = path, progress, workers
+        self._done: dict[str, Row] = {}
+        if path.exists() and not resume:
+            raise ArgumentError(
+                f"{path.parent} holds the trials of an earlier run",
+                expected="an empty or new folder",
+                got=path.name,
+                mend="pass --resume to go on with them, or choose another --out",
+            )
+        if path.exists():
+            self._read(dict(identity))
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._append({"identity": dict(identity)})
+
+    def run(self, title: str, keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row]) -> list[Row]:
+        """The results of ``work`` for every key, in order; only those that are not on file are worked out.
+
+        Args:
+            title: of the progress bar.
+            keys: what sets one trial apart: names, numbers.
+            work: key -> result, something JSON can hold.
+
+        Returns:
+            For each key, the key, the result and its ``seconds`` in one dict.
+        """
+        left = [key for key in keys if _name(key) not in self._done]
+        with bar(title, enabled=self.progress and bool(left)) as report:
+            for count, (key, result, seconds) in enumerate(_worked(left, work, self.workers), 1):
+                row = {"trial": dict(key), "result": result, "seconds": seconds}
+                self._append(row)
+                self._done[_name(key)] = json.loads(json.dumps(row))
+                shutil.rmtree(self.checkpoint(key), ignore_errors=True)
+                if report:
+                    report(count, len(left))
+        rows = [self._done[_name(key)] for key in keys]
+        return [{**row["trial"], **row["result"], "seconds": row["seconds"]} for row in rows]
+
+    def checkpoint(self, key: Mapping[str, Any]) -> Path:
+        """A folder for the checkpoint of a trial that takes long; it is removed when the trial has finished."""
+        return self.path.parent / "checkpoints" / hashlib.sha256(_name(key).encode()).hexdigest()[:16]
+
+    def _append(self, row: Row) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read(self, identity: Row) -> None:
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = list(_parsed(lines))
+        found = rows[0].get("identity") if rows else None
+        if found != json.loads(json.dumps(identity)):
+            raise CheckpointError(
+                f"{self.path} belongs to another run",
+                expected=identity,
+                got=found,
+                mend="resume with the same arguments, or choose another --out",
+            )
+        self._done = {_name(row["trial"]): row for row in rows[1:]}
+        whole = "".join(lines[: len(rows)])
+        if whole != "".join(lines):
+            aside = self.path.with_name(self.path.name + ".part")
+            aside.write_text(whole, encoding="utf-8")
+            os.replace(aside, self.path)
+
+
+def _name(key: Mapping[str, Any]) -> str:
+    return json.dumps(dict(key), sort_keys=True)
+
+
+def _parsed(lines: Sequence[str]) -> Iterator[Row]:
+    """The rows up to the first line that was cut short."""
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return
+        if not line.endswith("\n") or not isinstance(row, dict):
+            return
+        yield row
+
+
+Done = tuple[Mapping[str, Any], Row, float]
+
+
+def _worked(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], workers: int) -> Iterator[Done]:
+    """Each key with its result and seconds, as they come."""
+    if workers == 1 or len(keys) < 2:
+        for key in keys:
+            yield _timed(key, work)
+    else:
+        yield from _shared(keys, work, workers)
+
+
+def _timed(key: Mapping[str, Any], work: Callable[[Row], Row]) -> Done:
+    start = time.monotonic()
+    result = work(dict(key))
+    return key, result, round(time.monotonic() - start, 3)
+
+
+def _shared(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], workers: int) -> Iterator[Done]:
+    """The same by forked processes: they know ``work`` without it being sent, whatever it holds."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise ArgumentError("workers are forked, which this system cannot", expected="workers=1", got=workers)
+    context = multiprocessing.get_context("fork")
+    done = context.Queue()
+    children = [
+        context.Process(target=_child, args=(keys[start::workers], work, done), daemon=True)
+        for start in range(min(workers, len(keys)))
+    ]
+    for child in children:
+        child.start()
+    try:
+        for _ in keys:
+            yield _received(done, children)
+    finally:
+        for child in children:
+            child.terminate()
+            child.join()
+
+
+def _child(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], done: Any) -> None:
+    torch.set_num_threads(1)
+    try:
+        for key in keys:
+            done.put(_timed(key, work))
+    except BaseException:  # noqa: BLE001 (whatever it is, the parent has to hear of it)
+        done.put(traceback.format_exc())
+
+
+def _received(done: Any, children: Sequence[Any]) -> Done:
+    while True:
+        try:
+            found: Done | str = done.get(timeout=_LOOK)
+        except queue.Empty:
+            if killed := [child.exitcode for child in children if child.exitcode]:
+                found = f"it was ended with exit code {killed[0]}"
+            else:
+                continue
+        if isinstance(found, str):
+            raise RightlyError("a worker process failed", got=found, mend="resume; with workers=1 to see more")
+        return found
