@@ -209,3 +209,9 @@ def test_another_layout_is_named(imagenet):
     (imagenet / "train" / "n01" / "0.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"0\.png"):
         rt.data.PictureFolder(imagenet / "train", size=8)[0]
+
+
+@pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES)
+def test_bytes_are_refused(noise):
+    with pytest.raises(ArgumentError, match="whole number"):
+        noise(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), 0.1, torch.Generator(), 0, 255)

@@ -258,3 +258,28 @@ def test_the_model_is_left_as_it_was(net: nn.Module) -> None:
     assert net.training
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_a_measure_that_fails_costs_no_other_cell() -> None:
+    """A model that reads its own layers cannot be rewritten: an empty cell with the reason, and the table stands."""
+
+    class Reads(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.fc.weight.T + self.fc.bias
+
+    inputs = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    table = rt.evaluate(Reads(), inputs, ["gradient"])
+    assert "gini" in table.metrics
+    assert "implementation_invariance" not in table.metrics
+    with pytest.raises(ArgumentError, match="written otherwise"):
+        rt.evaluate(Reads(), inputs, ["gradient"], ["implementation_invariance"])
+
+
+def test_an_example_without_attribution_has_no_relative_sensitivity() -> None:
+    inputs = torch.tensor([[1.0, 1.0], [-9.0, -9.0]])
+    table = rt.evaluate(lambda x: torch.relu(x.sum(1)) * 50, inputs, ["gradient"], ["max_sensitivity"])
+    assert table["gradient", "max_sensitivity"].n == 1

@@ -303,3 +303,10 @@ def test_the_cheap_engine_of_the_models_serves_the_stack(dropout: float) -> None
     stacked.start(0)
     stacked.joint_step(next(stacked.batches(0)))
     assert stacked.objective.engines.choices["sparsity"].name == "frozen-masks"
+
+
+def test_a_term_that_sees_a_part_of_a_batch_is_not_stacked() -> None:
+    """One draw over the joint rows would give a model rows of another."""
+    terms = lambda w: [rt.Term(EXPECTED(), rt.priors.Sparsity(), w, "sparsity", fraction=0.5)]  # noqa: E731
+    with pytest.raises(UnstackableError, match="part of a batch"):
+        trained({"terms": terms, "epochs": 1})

@@ -255,7 +255,8 @@ def plant_drug_response(
 
 def _matrix(path: Path) -> DataFrame:
     """Patients x genes, numbers only."""
-    frame = require("pandas").read_csv(path, index_col=0)
+    # names are text: 001 is not 1
+    frame = require("pandas").read_csv(path, dtype={0: str}, index_col=0)
     frame.index, frame.columns = frame.index.astype(str), frame.columns.astype(str)
     if frame.empty or not frame.index.is_unique or not frame.columns.is_unique:
         raise DataError(

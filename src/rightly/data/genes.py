@@ -192,7 +192,7 @@ def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
         raise DataError("the file is not there", expected="a text file", got=str(path), mend="check the path")
     packed = Path(path).read_bytes()
     try:
-        text = (gzip.decompress(packed) if Path(path).suffix == ".gz" else packed).decode()
+        text = (gzip.decompress(packed) if Path(path).suffix == ".gz" else packed).decode("utf-8-sig")
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
             "the file is no text", expected="UTF-8, or gzip with .gz", got=f"{path}: {error}", mend="save it as UTF-8"

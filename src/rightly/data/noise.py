@@ -28,7 +28,7 @@ def gaussian_noise(
         generator: of the draws.
         low, high: black and white.
     """
-    _check("level", level, low, high)
+    _check(images, level, low, high)
     return images + level * (high - low) * torch.randn(images.shape, generator=generator).to(images)
 
 
@@ -43,7 +43,7 @@ def salt_and_pepper_noise(
         generator: of the draws.
         low, high: black and white.
     """
-    _check("level", level, low, high, most=1)
+    _check(images, level, low, high, most=1)
     draws = torch.rand(images.shape[0], 1, *images.shape[2:], generator=generator).to(images.device)
     return images.masked_fill(draws < level, low).masked_fill(draws < level / 2, high)
 
@@ -59,7 +59,7 @@ def sign_noise(images: Tensor, level: float, generator: torch.Generator, low: fl
         generator: of the draws.
         low, high: black and white.
     """
-    _check("level", level, low, high, most=1)
+    _check(images, level, low, high, most=1)
     draws = torch.rand(images.shape[0], 1, *images.shape[2:], generator=generator).to(images)
     direction = (draws < level / 2).to(images) - ((draws >= level / 2) & (draws < level)).to(images)
     return torch.where(direction == 0, images, (images + direction * (high - low)).clamp(low, high))
@@ -73,8 +73,12 @@ NOISES: dict[str, Noise] = {
 }
 
 
-def _check(name: str, level: float, low: float, high: float, most: float | None = None) -> None:
-    check_number(name, level, positive=False)
+def _check(images: Tensor, level: float, low: float, high: float, most: float | None = None) -> None:
+    if not images.is_floating_point():
+        raise ArgumentError(
+            "noise is no whole number", expected="floating images", got=images.dtype, mend="images.float() / 255"
+        )
+    check_number("level", level, positive=False)
     if most is not None and level > most:
         raise ArgumentError(
             "the level is a share of the pixels",

@@ -42,8 +42,10 @@ class Violation:
 
     @property
     def relative(self) -> Tensor:
-        """(B,): 0 where the axiom holds, about 1 for a method that knows nothing of it."""
-        return self.values / max(self.scale, torch.finfo(self.values.dtype).tiny)
+        """(B,): 0 where the axiom holds, about 1 for a method that knows nothing of it; NaN without a scale."""
+        if self.scale > 0:
+            return self.values / self.scale
+        return torch.where(self.values == 0, self.values, torch.nan)
 
     @property
     def mean(self) -> float:
@@ -215,7 +217,15 @@ def rewritten(model: Model, inputs: Tensor, *, seed: int = 0) -> nn.Module:
                     setattr(parent, name, new)
         inner = _rewritten_part(inner, seed, "") or inner
     found = around([inner], lambda points: outputs_of(inner((2 * points) / 2)))
-    outputs, expected = read(found, inputs), read(model, inputs)
+    expected = read(model, inputs)
+    try:
+        outputs = read(found, inputs)
+    except (AttributeError, TypeError) as problem:
+        raise ArgumentError(
+            "the model could not be written otherwise",
+            expected="a model that is the function of its layers",
+            got=f"one that reads its own layers ({problem})",
+        ) from problem
     allowed = _ROUNDINGS * torch.finfo(expected.dtype).eps * max(1.0, float(expected.abs().max()))
     if not bool(((outputs - expected).abs() <= allowed).all()):
         raise ArgumentError(

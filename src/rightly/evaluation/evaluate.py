@@ -178,9 +178,14 @@ def _cell(name: str, measure: Measure, subject: Subject) -> Cell:
     if missing := measure.missing(subject):
         return replace(empty, missing=missing)
     started = time.perf_counter()
-    values = measure.take(subject)
+    try:
+        values = measure.take(subject)
+    except ArgumentError as problem:
+        # what only the attempt can tell must not cost the rest of the table
+        return replace(empty, missing=problem.what)
     seconds = time.perf_counter() - started
-    numbers = [values] if isinstance(values, float) else values.double()[~values.isnan()].tolist()
+    every = torch.as_tensor(values, dtype=torch.float64).reshape(-1)
+    numbers = every[every.isfinite()].tolist()
     if not numbers:
         return replace(empty, seconds=seconds, missing="no example has a value")
     shown = interval(numbers, measure.bounds)

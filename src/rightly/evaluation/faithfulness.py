@@ -110,7 +110,8 @@ def attribution_sensitivity(
         explain: inputs (B, *F) -> attributions, with the same draws and classes at every call.
         inputs: (B, *F).
         n_samples: draws an example, one explanation each. The largest of them is a lower bound of the true largest.
-        relative: divide by ||phi(x)||, so that methods of different units can be compared; the paper does not.
+        relative: divide by ||phi(x)||, so that methods of different units can be compared; the paper does not. NaN
+            where an example's attributions are all zero.
         seed: of the draws.
     """
     check_count("n_samples", n_samples)
@@ -126,7 +127,8 @@ def attribution_sensitivity(
         moved.append((after - before).norm(dim=1))
     distances = torch.stack(moved)
     if relative:
-        distances = distances / before.norm(dim=1).clamp_min(torch.finfo(before.dtype).tiny)
+        size = before.norm(dim=1)
+        distances = torch.where(size > 0, distances / size, torch.nan)
     return Sensitivity(distances.amax(0), distances.mean(0))
 
 

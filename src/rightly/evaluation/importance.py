@@ -77,5 +77,6 @@ def share_inside(attributions: Tensor, region: Tensor) -> Tensor:
             got=tuple(region.shape),
         ) from error
     sizes = attributions.detach().abs().flatten(1)
+    sizes = sizes.float() if sizes.element_size() < 4 else sizes
     inside = (sizes * region.to(sizes).flatten(1)).sum(1)
     return inside / sizes.sum(1).clamp_min(torch.finfo(sizes.dtype).tiny)

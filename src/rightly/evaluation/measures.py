@@ -96,7 +96,9 @@ def _changed_inputs(subject: Subject) -> str:
 
 
 def _near(subject: Subject) -> str:
-    return _again(subject) or ("" if isinstance(subject.inputs, Tensor) else "the inputs are not one tensor")
+    x = subject.inputs
+    near = isinstance(x, Tensor) and x.is_floating_point()
+    return _again(subject) or ("" if near else "the inputs are not one floating point tensor")
 
 
 def _module(subject: Subject) -> str:
@@ -194,8 +196,10 @@ def _placed(measure: Callable[[Tensor, Tensor], Tensor], subject: Subject) -> Te
 def _control(subject: Subject) -> Tensor:
     phi, region = subject.region("relevant")
     rows = region.flatten(1).any(1)
-    found = random_annotation_control(localisation.energy_pointing_game, phi[rows], region[rows], seed=subject.seed)
     values = phi.new_full((len(phi),), torch.nan)
+    if int(rows.sum()) < 2:
+        return values  # there is no other example to take a region from
+    found = random_annotation_control(localisation.energy_pointing_game, phi[rows], region[rows], seed=subject.seed)
     values[rows] = found.control
     return values
 

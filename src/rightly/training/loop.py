@@ -179,7 +179,7 @@ class Loop:
             "precision": settings.precision,
             "optimizers": [[type(o).__name__, _plain(o.defaults)] for o in self.optimizers],
             "scheduler": None if self.scheduler is None else type(self.scheduler).__name__,
-            "terms": {term.name: term.weight for term in objective.terms},
+            "terms": {term.name: [term.about, term.weight, repr(term.schedule)] for term in objective.terms},
             "engines": {term.name: term.engine for term in objective.terms if isinstance(term, Term)},
             "draws": objective.seed,
             "model": f"{len(shapes)} tensors, {seeding.mix(*shapes):x}",

@@ -134,7 +134,9 @@ def fit_many(
     pruning = None if pruner is None else Pruning(pruner, epochs)
     identity = {
         "trials": [[spec.setting, spec.seed] for spec in wanted],
-        "terms": [[f"{term.name}: {term.about}" for term in spec.terms] for spec in wanted],
+        "terms": [
+            [f"{term.name}: {term.weight} {term.about}, {term.schedule}" for term in spec.terms] for spec in wanted
+        ],
         "settings": {key: _written(value) for key, value in numbers.items()},
         "data": sorted(_groups(wanted)),
         "pruner": _written(pruner),

@@ -270,6 +270,8 @@ def _check_alike(members: Sequence[Member]) -> None:
             raise UnstackableError("the trainings have data of different sizes")
         if [_kind(member, term) for term in member.objective.terms] != [_kind(first, t) for t in first.objective.terms]:
             raise UnstackableError("the trainings have different terms")
+        if any(isinstance(term, Term) and term.fraction < 1 for term in member.objective.terms):
+            raise UnstackableError("a term that is shown a part of a batch draws that part for each model")
         if len(member.objective.learned) > 0:
             raise UnstackableError("a prior learns along with its model")
         if member.objective.step != first.objective.step:

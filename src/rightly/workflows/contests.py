@@ -24,8 +24,8 @@ class Contest:
         claim: the paper's sentence.
         against, arm: which two.
         paper: its number.
-        gain: whether the paper says that ``arm`` is better; False where it says that it is not, which holds unless a
-            gain is shown.
+        gain: whether the paper says that ``arm`` is better; False where it says that it is not: refuted by a
+            gain, shown only where ``arm`` is worse. That none was found is not shown by a test that finds none.
     """
 
     claim: str
@@ -53,7 +53,8 @@ def judged(found: Found, contests: Sequence[Contest], key: str, label: str) -> l
         arm, against = (interval([row[key] for row in found[name]]).mean for name in (contest.arm, contest.against))
         chance = "" if test.t is None else f", t = {test.t:.2f}, corrected p = {test.p:.2g}"
         ours = f"{label} {arm:.3f} against {against:.3f} ({test.low:+.3f} to {test.high:+.3f}{chance})"
-        holds = shown(test) if contest.gain else shown(test) is not True
+        better = shown(test)
+        holds = better if contest.gain or better is None else not better
         claims.append(Claim(contest.claim, contest.paper, ours, holds))
     return claims
 
