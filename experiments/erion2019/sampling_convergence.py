@@ -165,8 +165,9 @@ def _outcome(settings: Settings, rows: Rows, sizes: Sizes) -> Outcome:
             "that curve is drawn beside the others.",
             "The paper does not say when explanations count as converged: here when the error is at most "
             f"{CONVERGED:.0%} of the mean absolute attribution.",
-            "That limit was set after one network had read 9.6%: the claim is no independent test. A first run with PyTorch's "
-            "initial weights needed 14 draws of the lattice and 17 of the Latin design; benchmark-18's were then taken.",
+            "That limit was set after one network had read 9.6%: the claim is no independent test. A first run with "
+            "PyTorch's initial weights needed 14 draws of the lattice and 17 of the Latin "
+            "design; benchmark-18's were then taken.",
             "The lattice also passes once over all references, to put them in order.",
         ],
         figures={"curves": [_curve(rows, sizes)], "tables": [_table(rows, sizes)]},

@@ -270,8 +270,8 @@ _NOTES = [
     "over these pictures, when pixels are ranked by signed attribution (the published removal of positive features by "
     "resampling). Absolute change: averaged over them, when pixels are ranked by absolute attribution. Channels are "
     "summed, ties drawn: for integrated gradients from black all wholly black pixels tie at 0.",
-    "The network trained on MNIST is smaller in the reduced run than the papers'. It was made so, and a count of 5 pixels "
-    "dropped, after a first run had been seen.",
+    "The network trained on MNIST is smaller in the reduced run than the papers'. It was made so, and a count of 5 "
+    "pixels dropped, after a first run had been seen.",
     "The first run measured the absolute change alone. It does not tell the methods apart on photographs, where any "
     "pixel from elsewhere is a disturbance; the fall was added after that was seen. Both are told.",
     "Concentration: the share of the absolute attribution that lies on dark pixels over their share of the area; 1 is "

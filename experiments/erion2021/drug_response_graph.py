@@ -335,8 +335,8 @@ def _outcome(
 
 
 _NOTES = [
-    "How the settings came about: the options (drugs, scales, strengths, training from the start) were looked for on the "
-    "first split with its test R2 in view, and that split is counted; p of the planted graph is optimistic for it. "
+    "How the settings came about: the options (drugs, scales, strengths, training from the start) were looked for on "
+    "the first split with its test R2 in view, and that split is counted; p of the planted graph is optimistic for it. "
     "Another --seed draws new splits and a new planted graph.",
     "Paired t-tests over the splits, p corrected over all comparisons (Benjamini, Hochberg). Splits share cell lines: "
     "these tests are somewhat too sure; the paper's take the splits for independent samples. A claim of no gain holds "

@@ -300,8 +300,8 @@ def _outcome(
         },
         claims=[*judged(found, PAPER, "auc", "AUC"), *_known(found)],
         notes=[
-            "With twelve training samples every model was perfect. Four samples and random genes were then taken among nine "
-            "settings by the test AUC of a plain logistic regression; no prior took part in that choice.",
+            "With twelve training samples every model was perfect. Four samples and random genes were then taken among "
+            "nine settings by the test AUC of a plain logistic regression; no prior took part in that choice.",
             "Paired t-tests over splits of the same 48 samples, corrected (Benjamini, Hochberg): they are too sure.",
             "Options are chosen by the log loss of the validation samples.",
             "Known genes are those of Golub et al. (1999), who may have found them in these very samples.",
