@@ -25,13 +25,14 @@ WALLS: dict[str, set[str]] = {
     "spaces": set(),
     "references": set(),
     "models": set(),
+    "perturbations": set(),
     "attributions": {"spaces", "references"},
     "priors": set(),
-    "objectives": {"spaces", "references", "attributions", "priors"},
+    "objectives": {"spaces", "references", "attributions", "priors", "perturbations"},
     "training": {"objectives", "models"},
     "discovery": {"objectives", "training", "attributions", "spaces"},
     "distillation": {"objectives", "training", "attributions", "spaces"},
-    "evaluation": {"spaces", "references", "attributions"},
+    "evaluation": {"spaces", "references", "attributions", "perturbations"},
     "report": set(),
 }
 LIBRARY = set(WALLS)

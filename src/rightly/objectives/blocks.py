@@ -20,6 +20,7 @@ from rightly.core import autodiff
 from rightly.core.annotation import Annotation
 from rightly.core.errors import RightlyError
 from rightly.core.types import View
+from rightly.objectives.model_term import Batch
 from rightly.objectives.weights import WeightTerm
 from rightly.priors import Prior
 from rightly.priors.base import Level
@@ -201,9 +202,9 @@ class PerModelWeights(WeightTerm):
 
     joint: PerBlockPrior = field(default_factory=PerBlockPrior)
 
-    def of(self, model: nn.Module) -> Tensor:
+    def of(self, model: nn.Module, batch: Batch | None = None) -> Tensor:
         """()."""
-        return self.joint.weighted(super().of(model))
+        return self.joint.weighted(super().of(model, batch))
 
 
 def _alike(priors: Sequence[Prior]) -> bool:

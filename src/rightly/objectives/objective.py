@@ -17,9 +17,9 @@ from rightly.core.checks import check_number
 from rightly.core.errors import ArgumentError, NotConnectedError, ShapeError
 from rightly.objectives.compiled import Compiled
 from rightly.objectives.engines import Engines, class_numbers
+from rightly.objectives.model_term import AnyTerm, Batch, ModelTerm, learned
 from rightly.objectives.step import CompilationError, Passes, Step
 from rightly.objectives.term import Term
-from rightly.objectives.weights import AnyTerm, WeightTerm
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Part = Literal["both", "task", "prior"]
@@ -68,7 +68,7 @@ class Objective(nn.Module):
     Args:
         model: any module that maps inputs to outputs.
         loss: (outputs, labels) -> scalar, a mean over the batch.
-        terms: what is expected of the explanations (``rt.Term``) and of the weights (``rt.WeightTerm``).
+        terms: what is expected of the explanations (``rt.Term``) and of the model itself (such as ``rt.WeightTerm``).
         seed: of the draws.
     """
 
@@ -87,7 +87,7 @@ class Objective(nn.Module):
             raise ArgumentError("two terms have one name", expected="Term(..., name=...)", got=names)
         self.model, self.loss, self.terms, self.seed = model, loss, tuple(terms), seed
         #: what priors learn along with the model
-        self.learned = nn.ModuleList(_learned(self.terms, model))
+        self.learned = nn.ModuleList(learned(self.terms, model))
         self.step = 0
         #: weight of each term; NaN until "balance" or "auto" is settled
         self.weights = {t.name: math.nan if isinstance(t.weight, str) else float(t.weight) for t in terms}
@@ -294,8 +294,8 @@ class Objective(nn.Module):
         """The penalty, and with ``share`` the model's outputs if they came along."""
         outputs = None
         keep = torch.is_grad_enabled()
-        if isinstance(term, WeightTerm):
-            return term.of(self.model), None
+        if isinstance(term, ModelTerm):
+            return self._model_penalty(term, Batch(inputs, labels, annotation, generator), keep), None
         if keep and term.fraction < 1:
             share = False
             index = _some(rows(inputs), term.fraction, generator or seeding.generator("fraction"))
@@ -312,7 +312,13 @@ class Objective(nn.Module):
             self._prove_connected(term, penalty)
         return penalty, outputs
 
-    def _prove_connected(self, term: Term, penalty: Tensor) -> None:
+    def _model_penalty(self, term: ModelTerm, batch: Batch, keep: bool) -> Tensor:
+        penalty = term.measured(self.model, batch)
+        if keep and term.name not in self._connected:
+            self._prove_connected(term, penalty)
+        return penalty
+
+    def _prove_connected(self, term: AnyTerm, penalty: Tensor) -> None:
         """Once a term: a penalty that reaches no parameter would train nothing, and say nothing."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         if all(grad is None for grad in autodiff.parameter_gradient(penalty, parameters)):
@@ -374,13 +380,6 @@ class Objective(nn.Module):
         step, *weights = state.tolist()
         self.step = int(step)
         self.weights = dict(zip(self.weights, weights, strict=True))
-
-
-def _learned(terms: Sequence[AnyTerm], model: nn.Module) -> list[nn.Module]:
-    """What priors learn, where the model is and as precise as it is, in float32 at least."""
-    found = [term.prior.module for term in terms if isinstance(term, Term) and term.prior.module is not None]
-    like = next(model.parameters(), torch.empty(0))
-    return [module.to(like.device, torch.promote_types(like.dtype, torch.float32)) for module in found]
 
 
 def _some(batch: int, fraction: float, generator: torch.Generator) -> Tensor:

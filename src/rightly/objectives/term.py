@@ -101,6 +101,10 @@ class Term:
         """In words."""
         return f"{type(self.prior).__name__} on {type(self.attribution).__name__}"
 
+    def with_weight(self, weight: Weight) -> Term:
+        """The same with another strength."""
+        return replace(self, weight=weight)
+
     def with_engine(self, engine: EngineName) -> Term:
         """The same with another engine."""
         return replace(self, engine=engine)

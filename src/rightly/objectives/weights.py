@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from rightly.core.errors import ArgumentError
 from rightly.core.stacked import StackedLayerNorm, StackedLinear
-from rightly.objectives.term import EngineName, Schedule, Term, Weight, check_weight
+from rightly.objectives.model_term import Batch, ModelTerm
+from rightly.objectives.term import Schedule, Weight, check_weight
 from rightly.priors.base import Level
 
 Penalty = Literal["l1", "l2", "sparse_group_lasso"]
@@ -25,7 +26,7 @@ _TRANSPOSED = (nn.Embedding, nn.EmbeddingBag, nn.ConvTranspose1d, nn.ConvTranspo
 
 
 @dataclass(frozen=True)
-class WeightTerm:
+class WeightTerm(ModelTerm):
     """``weight * penalty`` of the model's weights: the regularisers that priors on explanations are compared with.
 
     Weights are what connects units: parameters of two dimensions or more. Biases, and the scales of normalisation,
@@ -69,11 +70,7 @@ class WeightTerm:
         which = "all weights" if self.layers == "all" else "the first layer's weights"
         return f"{self.penalty.replace('_', ' ')} of {which}"
 
-    def with_engine(self, engine: EngineName) -> WeightTerm:
-        """Itself: no input gradient is taken."""
-        return self
-
-    def of(self, model: nn.Module) -> Tensor:
+    def of(self, model: nn.Module, batch: Batch | None = None) -> Tensor:
         """The penalty (), before its weight; of a stack of M models (M,).
 
         Raises:
@@ -87,9 +84,6 @@ class WeightTerm:
                 got=type(model).__name__,
             )
         return weight_penalty(self.penalty, found if self.layers == "all" else found[:1])
-
-
-AnyTerm = Term | WeightTerm
 
 
 def weight_penalty(penalty: Penalty, layers: Sequence[Tensor]) -> Tensor:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from rightly.core.errors import ArgumentError
+from rightly.objectives.model_term import AnyTerm
 from rightly.objectives.term import Weight
-from rightly.objectives.weights import AnyTerm
 from rightly.training.batches import Data
 
 Split = tuple[Data, Data | None]
@@ -109,7 +109,7 @@ def _axes(grid: Grid, terms: Sequence[AnyTerm]) -> dict[str, Sequence[Weight]]:
 
 def _weighted(term: AnyTerm, setting: Mapping[str, Weight], terms: int) -> AnyTerm:
     weight = setting.get(term.name, setting.get("weight", term.weight) if terms == 1 else term.weight)
-    return replace(term, weight=weight)
+    return term.with_weight(weight)
 
 
 def _check_grid(grid: Grid) -> None:

@@ -18,8 +18,8 @@ from rightly.core.errors import ArgumentError
 from rightly.core.progress import bar
 from rightly.objectives import Objective, Term
 from rightly.objectives.blocks import UnstackableError
+from rightly.objectives.model_term import AnyTerm, learned_by
 from rightly.objectives.objective import Loss
-from rightly.objectives.weights import AnyTerm
 from rightly.training.batches import Data
 from rightly.training.fit import fit
 from rightly.training.grid import Grid, Spec, Splits, Terms, specs
@@ -274,9 +274,9 @@ class _Sweep:
 
 def _own(term: AnyTerm) -> AnyTerm:
     """The term with a prior of its own, if the prior learns: a trial must not go on from where another one ended."""
-    if isinstance(term, Term) and term.prior.module is not None:
-        return replace(term, prior=copy.deepcopy(term.prior))
-    return term
+    if learned_by(term) is None:
+        return term
+    return replace(term, prior=copy.deepcopy(term.prior)) if isinstance(term, Term) else copy.deepcopy(term)
 
 
 class _PrunedError(Exception):

@@ -26,7 +26,7 @@ from rightly.core.stacked import Streams
 from rightly.objectives import Objective, Term, WeightTerm
 from rightly.objectives.blocks import PerBlock, PerBlockPrior, PerModelWeights, UnstackableError
 from rightly.objectives.engines import EngineChoice
-from rightly.objectives.weights import AnyTerm
+from rightly.objectives.model_term import AnyTerm, ModelTerm
 from rightly.training.batches import Batch, Batches
 from rightly.training.loop import DivergedError, Loop, diverged, wide_outputs
 from rightly.training.run import Run
@@ -129,6 +129,8 @@ class Together(Loop):
         joint = self.priors[position]
         if isinstance(term, WeightTerm):
             return PerModelWeights(term.penalty, term.layers, weight, term.name, term.schedule, joint)
+        if isinstance(term, ModelTerm):
+            raise UnstackableError("of the penalties on models only those on weights are taken for many at once")
         attribution = PerBlock(partial(self._attributions, position), partial(self._draws, position))
         return replace(term, attribution=attribution, prior=joint, weight=weight)
 

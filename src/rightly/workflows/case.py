@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from rightly.core.annotation import Annotation
 from rightly.core.batch import Inputs
 from rightly.core.types import Space
+from rightly.objectives.model_term import AnyTerm
 from rightly.objectives.term import EngineName
-from rightly.objectives.weights import AnyTerm
 from rightly.spaces import Input
 
 Task = Literal["classification", "regression"]

@@ -23,8 +23,9 @@ from rightly.data import Table, TableEncoder
 from rightly.evaluation import Importance, global_importance, lorenz
 from rightly.models import mlp
 from rightly.objectives import recipes
+from rightly.objectives.model_term import AnyTerm
 from rightly.objectives.term import EngineName, Term
-from rightly.objectives.weights import AnyTerm, WeightTerm
+from rightly.objectives.weights import WeightTerm
 from rightly.priors import L2
 from rightly.references import Sample
 from rightly.training import fit_many
