@@ -29,6 +29,7 @@ WALLS: dict[str, set[str]] = {
     "attributions": {"spaces", "references"},
     "priors": set(),
     "objectives": {"spaces", "references", "attributions", "priors", "perturbations"},
+    "rules": {"spaces", "references", "attributions", "priors", "objectives"},
     "training": {"objectives", "models"},
     "discovery": {"objectives", "training", "attributions", "spaces"},
     "distillation": {"objectives", "training", "attributions", "spaces"},
@@ -47,7 +48,7 @@ FACADES = {"__init__.py", "__main__.py", "recipes.py", "functional.py"}
 HEAVY = {
     *("sklearn", "pandas", "scipy", "matplotlib", "PIL", "pyarrow", "pywt", "rich", "typer", "jinja2"),
     *("torchvision", "captum", "zennit", "lightning", "pytorch_lightning", "transformers", "skorch", "ray", "optuna"),
-    *("gseapy", "inmoose"),
+    *("art", "gseapy", "inmoose", "lime", "skimage"),
 }
 HEAVY_ALLOWED = {"cli": HEAVY, "integrations": HEAVY, "report": {"jinja2"}}
 

@@ -2,13 +2,29 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rightly import data, distillation, evaluation, functional, models, priors, recipes, references, spaces
+from rightly import (
+    data,
+    discovery,
+    distillation,
+    evaluation,
+    functional,
+    models,
+    perturbations,
+    priors,
+    recipes,
+    references,
+    rules,
+    spaces,
+)
 from rightly.attributions import (
     ContextualDecomposition,
     ExpectedGradients,
     ExpectedHessians,
     GradCam,
     Gradient,
+    GradientDifferences,
+    Hessian,
+    HessianProducts,
     InputXGradient,
     IntegratedGradients,
     IntegratedHessians,
@@ -16,13 +32,33 @@ from rightly.attributions import (
     SmoothGrad,
     attribute,
     contextual_decomposition,
+    hierarchy,
 )
 from rightly.core.annotation import Annotation
 from rightly.core.types import AttributionResult
+from rightly.discovery import find_another_explanation
 from rightly.distillation import distill_tree, distill_wavelet
 from rightly.evaluation import evaluate
-from rightly.objectives import CheckReport, LossReport, Objective, Schedule, Term, TermReport, WeightTerm, check
-from rightly.training import Run, fit, fit_many
+from rightly.objectives import (
+    CheckReport,
+    GroupDRO,
+    IndependenceTerm,
+    IntervalTerm,
+    LossReport,
+    Objective,
+    PairTerm,
+    PerturbationTerm,
+    RobustReasons,
+    Schedule,
+    Term,
+    TermReport,
+    TreeSurrogate,
+    TreeTerm,
+    WeightTerm,
+    check,
+    with_groups,
+)
+from rightly.training import Run, fit, fit_many, retrain_last_layer
 
 if TYPE_CHECKING:
     from rightly.integrations.sklearn import PriorClassifier, PriorRegressor
@@ -38,37 +74,55 @@ __all__ = [
     "ExpectedHessians",
     "GradCam",
     "Gradient",
+    "GradientDifferences",
+    "GroupDRO",
+    "Hessian",
+    "HessianProducts",
+    "IndependenceTerm",
     "InputXGradient",
     "IntegratedGradients",
     "IntegratedHessians",
+    "IntervalTerm",
     "LossReport",
     "Objective",
     "Occlusion",
+    "PairTerm",
+    "PerturbationTerm",
     "PriorClassifier",
     "PriorRegressor",
+    "RobustReasons",
     "Run",
     "Schedule",
     "SmoothGrad",
     "Term",
     "TermReport",
+    "TreeSurrogate",
+    "TreeTerm",
     "WeightTerm",
     "attribute",
     "check",
     "contextual_decomposition",
     "data",
+    "discovery",
     "distill_tree",
     "distill_wavelet",
     "distillation",
     "evaluate",
     "evaluation",
+    "find_another_explanation",
     "fit",
     "fit_many",
     "functional",
+    "hierarchy",
     "models",
+    "perturbations",
     "priors",
     "recipes",
     "references",
+    "retrain_last_layer",
+    "rules",
     "spaces",
+    "with_groups",
 ]
 
 

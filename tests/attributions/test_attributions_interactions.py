@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -98,6 +100,16 @@ def test_the_nodes_are_those_of_gauss_for_the_nested_density(n):
     assert torch.allclose(weights @ powers, 1 / (1.0 + torch.arange(2 * n, dtype=torch.float64)) ** 2, rtol=1e-11)
     assert bool((weights > 0).all())
     assert 0 < nodes.min() <= nodes.max() < 1
+
+
+def test_many_nodes_are_found_at_once_and_belong_to_the_caller():
+    began = time.perf_counter()
+    nodes, weights = nested_quadrature(600)  # of a product rule with 360,000 points
+    assert time.perf_counter() - began < 20
+    assert weights.sum().item() == pytest.approx(1, rel=1e-12)
+    assert (weights @ nodes**1000).item() == pytest.approx(1 / 1001**2, rel=1e-9)
+    nodes.zero_()
+    assert nested_quadrature(600)[0].min() > 0
 
 
 def test_positions_are_drawn_from_the_nested_density():

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from cli import mistakes_arguments, mistakes_evaluate, mistakes_images, mistakes_runs, mistakes_tables
+from cli import mistakes_arguments, mistakes_evaluate, mistakes_images, mistakes_rules, mistakes_runs, mistakes_tables
 from cli.mistakes import CASES, Bad
 from cli.mistakes_runs import train
 from cli.running import contents, run
@@ -80,7 +80,8 @@ def _judge(case: Bad, code: int, out: str, err: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", [mistakes_arguments, mistakes_evaluate, mistakes_images, mistakes_runs, mistakes_tables]
+    "part",
+    [mistakes_arguments, mistakes_evaluate, mistakes_images, mistakes_rules, mistakes_runs, mistakes_tables],
 )
 def test_every_file_of_mistakes_counts(part: ModuleType) -> None:
     assert sum(case.make.__module__ == part.__name__ for case in CASES) >= 15

@@ -167,12 +167,17 @@ def check_symmetry(method: Any, problem: Problem) -> None:
 
 
 def check_pairs(method: Any, problem: Problem, alone: Any, tolerance: float = COMPLETE) -> None:
-    """Raise ``AssertionError`` unless interactions are symmetric, and rows add up to what ``alone`` gives a feature."""
+    """Raise ``AssertionError`` unless interactions are symmetric, and rows add up to what ``alone`` gives a feature.
+
+    ``alone`` is None where they add up to nothing that has a name.
+    """
     phi = explain(method, problem.model, problem)
     size = len(problem.shape)
     assert phi.shape == (len(problem.labels), *problem.shape, *problem.shape), f"interactions are {tuple(phi.shape)}"
     flat = phi.reshape(len(phi), phi[0].numel() // (n := torch.Size(problem.shape).numel()), n)
     _same(flat.mT, flat, "interactions depend on the order")
+    if alone is None:
+        return
     gap = (phi.flatten(1 + size).sum(-1) - explain(alone, problem.model, problem)).abs().max()
     assert gap <= tolerance, f"interactions miss the attributions that they make up by {float(gap):.1e}"
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import rightly as rt
 from contracts.problems import draws
+from rightly.attributions.decomposition import coverage
 
 #: the contract, relative to the largest output in float64
 CLOSE = 1e-10
@@ -96,3 +97,10 @@ def check_examples(case: Any, **options: Any) -> float:
         alone = rt.contextual_decomposition(case.model, case.inputs[b : b + 1], regions, **options).relevant
         worst = max(worst, _compare(alone[0], whole[b], size, "examples alone"))
     return worst
+
+
+def check_covered(case: Any) -> float:
+    """``coverage`` takes the model as it is: it tries the whole input, and a half and its complement."""
+    found = coverage(case.model, case.inputs)
+    assert found.ok, f"not covered: {found.problem}"
+    return found.gap

@@ -107,6 +107,18 @@ def hessian(example: Single, point: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
+def hessian_products(example: Single, ways: Tensor) -> Tensor:
+    """The whole matrix times each direction (K, *F), over sqrt(K)."""
+    matrix, k = hessian(example, example.coordinates), len(ways)
+    return torch.stack([(matrix @ way.flatten()).reshape(way.shape) / math.sqrt(k) for way in ways])
+
+
+def gradient_differences(example: Single, ways: Tensor, step: float) -> Tensor:
+    x, k = example.coordinates, len(ways)
+    own = example.gradient(x)
+    return torch.stack([(example.gradient(x + step * way) - own) / step / math.sqrt(k) for way in ways])
+
+
 def interactions(example: Single, reference: Tensor, inner: float, outer: float) -> Tensor:
     """One draw of the two nested paths: (*F, *F)."""
     x = example.coordinates
@@ -210,6 +222,27 @@ def l2(phi: Tensor) -> float:
 
 def irrelevant(phi: Tensor, marked: Tensor) -> float:
     return sum(float(p) ** 2 for p, m in zip(phi.flatten(), marked.flatten(), strict=True) if m)
+
+
+def independence(phi: Tensor, targets: Tensor, eps: float) -> float:
+    pairs = [(p, t) for p, t in zip(phi.flatten().tolist(), targets.flatten().tolist(), strict=True) if t == t]
+    inner, own, other = (
+        sum(a * b for a, b in found) for found in (pairs, [(p, p) for p, _ in pairs], [(t, t) for _, t in pairs])
+    )
+    return inner**2 / (own * other + eps)
+
+
+def ranking(phi: Tensor, relevant: Tensor) -> float:
+    """Every pair of one inside and one outside."""
+    pairs = list(zip(phi.flatten().tolist(), relevant.flatten().tolist(), strict=True))
+    inside, outside = [p for p, r in pairs if r], [p for p, r in pairs if not r]
+    return sum(max(o - i, 0.0) for i in inside for o in outside)
+
+
+def concept_direction(phi: Tensor, direction: Tensor) -> float:
+    """A direction of channels, the same at every place."""
+    length = math.sqrt(sum(float(d) ** 2 for d in direction))
+    return sum(float(d) / length * float(p) for d, row in zip(direction, phi, strict=True) for p in row.flatten()) ** 2
 
 
 def match_targets(phi: Tensor, targets: Tensor) -> float:

@@ -202,7 +202,12 @@ def names(family: str) -> list[str]:
 
 
 def fitting(space: registry.Entry, *others: registry.Entry) -> bool:
-    """Whether they can be combined: what wants images cannot be had in a space without a layout."""
+    """Whether they can be combined: what wants images cannot be had in a space without a layout, and what compares
+    examples (or blurred ones) cannot be had where all have the same coordinates."""
+    if "relative" in space.traits and any(
+        "sampled" in other.traits or other.name in ("blur", "in_batch") for other in others
+    ):
+        return False
     return "vectors" not in space.traits or not any("images" in other.traits for other in others)
 
 

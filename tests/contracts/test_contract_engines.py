@@ -37,7 +37,7 @@ METHODS = {
     "gradient-log_prob_sum": rt.Gradient(output="log_prob_sum"),
 }
 OUTPUTS = {
-    **{name: name for name in ("logit", "prob", "log_prob", "log_prob_sum", "loss", "loss_uniform")},
+    **{name: name for name in ("logit", "prob", "log_prob", "log_odds", "log_prob_sum", "loss", "loss_uniform")},
     "bent callable": lambda outputs, labels: outputs[:, 0] * outputs[:, 1] + labels,
     "straight callable": lambda outputs, labels: outputs @ torch.arange(3).to(outputs),
     "kinked callable": lambda outputs, labels: outputs.relu().sum(1),

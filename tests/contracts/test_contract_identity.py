@@ -110,6 +110,9 @@ def _closed_forms():
         "input_x_gradient": (rt.InputXGradient(), lambda w, x: w * x),
         "integrated_gradients": (rt.IntegratedGradients(constant, n_steps=2), lambda w, x: w * (x - BASELINE)),
         "expected_gradients": (rt.ExpectedGradients(constant, n_samples=3), lambda w, x: w * (x - BASELINE)),
+        "hessian": (rt.Hessian(), lambda w, x: torch.zeros(BATCH, FEATURES, FEATURES)),
+        "hessian_products": (rt.HessianProducts(n_samples=2), lambda w, x: torch.zeros(BATCH, 2, FEATURES)),
+        "gradient_differences": (rt.GradientDifferences(n_samples=2), lambda w, x: torch.zeros(BATCH, 2, FEATURES)),
         "integrated_hessians": (
             rt.IntegratedHessians(constant, n_steps=2),
             lambda w, x: torch.diag_embed(w * (x - BASELINE)),
@@ -180,6 +183,10 @@ def _penalties():
         "l1": (rt.priors.L1(), lambda w: w.abs().sum(1).mean()),
         "l2": (rt.priors.L2(), lambda w: (w**2).sum(1).mean()),
         "irrelevant": (rt.priors.Irrelevant(), lambda w: (w**2 * marked).sum(1).mean()),
+        "independence": (
+            rt.priors.Independence(1e-3),
+            lambda w: ((w * targets).sum(1) ** 2 / ((w**2).sum(1) * (targets**2).sum(1) + 1e-3)).mean(),
+        ),
         "match_targets": (rt.priors.MatchTargets(), lambda w: ((w - targets) ** 2).sum(1).mean()),
         "energy": (rt.priors.Energy(positive=False), lambda w: ((w.abs() * ~marked).sum(1) / w.abs().sum(1)).mean()),
         "sign": (rt.priors.Sign(signs), lambda w: torch.relu(-signs * w).sum(1).mean()),

@@ -133,6 +133,26 @@ class TestOracles:
         else:
             check_oracle(method, problem, oracle)
 
+    def test_hessian(self, kind, space, batch):
+        problem, singles = _case(kind, space, min(batch, 2) if kind == "images" else batch)
+        shape = (*problem.shape, *problem.shape)
+        method = rt.Hessian(space=problem.space)
+        check_oracle(method, problem, lambda: [oracles.hessian(s, s.coordinates).reshape(shape) for s in singles()])
+
+    def test_hessian_products(self, kind, space, batch):
+        problem, singles = _case(kind, space, min(batch, 2) if kind == "images" else batch)
+        ways = torch.randn(len(problem.labels), 3, *problem.shape, generator=draws(5)).double()
+        method = rt.HessianProducts(n_samples=3, space=problem.space)
+        check_oracle(method, problem, lambda: [oracles.hessian_products(s, ways[b]) for b, s in enumerate(singles())])
+
+    def test_gradient_differences(self, kind, space, batch):
+        problem, singles = _case(kind, space, batch)
+        ways = torch.randn(batch, 3, *problem.shape, generator=draws(5)).double()
+        method = rt.GradientDifferences(n_samples=3, step=0.2, space=problem.space)
+        check_oracle(
+            method, problem, lambda: [oracles.gradient_differences(s, ways[b], 0.2) for b, s in enumerate(singles())]
+        )
+
     def test_smooth_grad(self, kind, space, batch):
         problem, singles = _case(kind, space, batch)
         noise = torch.randn(batch, 3, *problem.shape, generator=draws(5)).double()
@@ -236,7 +256,11 @@ def test_examples_do_not_see_each_other(entry, space):
 PRIORS = {
     "l1": lambda prior, phi, note: oracles.l1(phi),
     "l2": lambda prior, phi, note: oracles.l2(phi),
+    "concept_direction": lambda prior, phi, note: oracles.concept_direction(phi, prior.direction),
     "irrelevant": lambda prior, phi, note: oracles.irrelevant(phi, note.irrelevant[0]),
+    "ranking": lambda prior, phi, note: oracles.ranking(phi, note.relevant[0]),
+    "resized": lambda prior, phi, note: oracles.irrelevant(phi, note.irrelevant[0]),
+    "independence": lambda prior, phi, note: oracles.independence(phi, note.targets[0], prior.eps),
     "match_targets": lambda prior, phi, note: oracles.match_targets(phi, note.targets[0]),
     "meta_features": lambda prior, phi, note: oracles.meta_features(
         phi, prior.meta.double(), prior.module.weight[0].double(), prior.module.bias.item()

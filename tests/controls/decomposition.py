@@ -10,21 +10,24 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from attributions.decomposition.models import ZOO
+from attributions.decomposition.models import ZOO, Case
 from contracts import decomposition as checks
+from contracts.problems import normal
 from rightly.attributions.decomposition import CONVENTIONS, RULES
 from rightly.attributions.decomposition.split import Part, affine
+from rightly.attributions.decomposition.table import TOKEN_RULES
 
 
 @contextmanager
 def planted(name: str, rule: Callable[..., Any]) -> Iterator[None]:
     """Another rule for an operation, for a while."""
-    own = RULES[name]
-    RULES[name] = replace(own, rule=rule)
+    table = RULES if name in RULES else TOKEN_RULES
+    own = table[name]
+    table[name] = replace(own, rule=rule)
     try:
         yield
     finally:
-        RULES[name] = own
+        table[name] = own
 
 
 def _linear(dims: tuple[int, ...] = (-1,), bias: float = 0.0, factor: Callable[[], float] = lambda: 1.0):
@@ -70,6 +73,20 @@ def _without_constants(func, args, kwargs):
     return like.made(func([getattr(item, "total", item) for item in items], *args[1:]), func(parts, *args[1:]))
 
 
+def _to_both(func, args, kwargs):
+    """A constant that goes to a region and to its complement: nothing that the whole input would show."""
+    mask, x, constant = args
+    total = torch.where(mask, x.total, constant)
+    return x.made(total, torch.where(mask, x.relevant, constant))
+
+
+def _not_looked_up(func, args, kwargs):
+    """A table's vectors that the tokens have no part in."""
+    tokens = args[0]
+    total = F.embedding(tokens.total, *args[1:])
+    return tokens.made(total, torch.zeros_like(total) * tokens.relevant.unsqueeze(-1))
+
+
 def _asymmetric(func, args, kwargs):
     return args[0].made(torch.tanh(args[0].total), torch.tanh(args[0].relevant))
 
@@ -94,6 +111,12 @@ def _control(check, says, model, operation, rule, **options):
     return check, _run(check, model, operation, rule, **options), _run(check, model, **options), says
 
 
+def _covered(case, operation, rule):
+    with planted(operation, rule):
+        checks.check_covered(case)
+
+
+_CHOSEN = Case(lambda x: torch.where(x > 0, x, torch.full_like(x, 0.5)), normal(3, 6, seed=20), (6,))
 _NO_SHARE = replace(CONVENTIONS["shapley"], share="zero", soft=10.0)
 
 #: name -> (check, on what is wrong, on what is right, what it says)
@@ -132,5 +155,12 @@ CONTROLS = {
     "a rule that remembers": _control(
         checks.check_loop, "together and alone", "mlp", "linear", _linear(factor=_counting())
     ),
+    "constants that go to both": (
+        checks.check_covered,
+        lambda: _covered(_CHOSEN, "where", _to_both),
+        lambda: checks.check_covered(_CHOSEN),
+        "not covered: the parts of the whole input, or of its halves, miss the output",
+    ),
+    "tokens without their vectors": _control(checks.check_covered, "not covered", "lstm", "embedding", _not_looked_up),
     "shares over the batch": _control(checks.check_examples, "examples", "mlp", "linear", _linear(dims=(0, -1))),
 }

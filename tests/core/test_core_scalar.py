@@ -22,6 +22,7 @@ MANY = {
     "logit": _picked(SCORES),
     "prob": _picked(SCORES.softmax(1)),
     "log_prob": _picked(SCORES.softmax(1).log()),
+    "log_odds": _picked((SCORES.softmax(1) / (1 - SCORES.softmax(1))).log()),
     "log_prob_sum": SCORES.softmax(1).log().sum(1),
     "loss": F.cross_entropy(SCORES, LABELS, reduction="none"),
     "loss_uniform": F.cross_entropy(SCORES, torch.full((4, 3), 1 / 3, dtype=torch.float64), reduction="none"),
@@ -31,6 +32,7 @@ ONE = {
     "logit": LOGIT,
     "prob": P,
     "log_prob": P.log(),
+    "log_odds": (P / (1 - P)).log(),
     "log_prob_sum": P.log() + (1 - P).log(),
     "loss": F.binary_cross_entropy(P, TRUTH, reduction="none"),
     "loss_uniform": F.binary_cross_entropy(P, torch.full((4,), 0.5).double(), reduction="none"),
@@ -51,7 +53,7 @@ def test_of_a_single_output(output, shape):
     assert torch.allclose(found, ONE[output], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("output", ["log_prob", "log_prob_sum", "loss", "loss_uniform"])
+@pytest.mark.parametrize("output", ["log_prob", "log_odds", "log_prob_sum", "loss", "loss_uniform"])
 def test_confident_outputs_stay_finite(output):
     for scores, labels in (
         (torch.tensor([[1e4, 0.0]]), torch.tensor([1])),
@@ -61,7 +63,7 @@ def test_confident_outputs_stay_finite(output):
 
 
 def test_which_outputs_single_out_a_class():
-    assert [needs_target(output, SCORES) for output in MANY] == [True, True, True, False, False, False]
+    assert [needs_target(output, SCORES) for output in MANY] == [True, True, True, True, False, False, False]
     assert not any(needs_target(output, LOGIT[:, None]) for output in MANY)
     assert not needs_target(lambda outputs, labels: outputs[:, 0], SCORES)
     assert [single(torch.zeros(s)) for s in [(4,), (4, 1), (4, 2), (4, 1, 1)]] == [True, True, False, False]

@@ -1,5 +1,9 @@
 """Randomness that is the caller's."""
 
+import contextlib
+import random
+
+import numpy as np
 import torch
 
 from rightly.core import seeding
@@ -37,3 +41,19 @@ def test_the_global_state_is_guarded():
         pass
     assert torch.equal(first, again)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_other_libraries_states_are_guarded_too():
+    def everything():
+        return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()  # noqa: NPY002
+
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    found = []
+    for seed in ("x", "x", "y"):
+        with contextlib.suppress(KeyError), seeding.guarded_everywhere(seed):
+            found.append(everything())
+            raise KeyError
+    assert found[0] == found[1]
+    assert all(first != other for first, other in zip(found[0], found[2], strict=True))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 
-def slow_area(metric, predict, inputs, attributions, background, labels, *, drawn, order_of, r2):
+def slow_area(metric, predict, inputs, attributions, background, labels, *, drawn, order_of, r2, target=None):
     """The number a paper would tabulate.
 
     Args:
-        predict: a row (F,) -> a number.
+        predict: a row (F,) -> a number; with ``target`` a number a class.
         drawn: numbers of the background rows that are put in.
         order_of: (F,) attributions -> the features from the most important one on.
         r2: True for R2 of the absolute metrics, False for the area under the ROC curve.
+        target: the class that is followed for each example; the absolute metrics are then accuracy.
     """
     action, direction, how = metric.split("_")
     features = inputs.shape[1]
@@ -28,9 +29,14 @@ def slow_area(metric, predict, inputs, attributions, background, labels, *, draw
             n = min(count, sum(1 for value in ranked if value >= 0))
             first = list(order_of(ranked)[:n])
             gone = [j for j in range(features) if (j in first) == (action == "remove")]
-            outputs.append(np.mean([predict(row) for row in versions(how, x, gone, background, drawn)]))
+            outputs.append(np.mean([predict(row) for row in versions(how, x, gone, background, drawn)], axis=0))
+        if target is not None and direction != "absolute":
+            outputs = [output[chosen] for output, chosen in zip(outputs, target, strict=True)]
         if direction == "absolute":
-            value = slow_r2(labels, outputs) if r2 else slow_auc(labels, outputs)
+            if target is not None:
+                value = np.mean([np.argmax(output) == label for output, label in zip(outputs, labels, strict=True)])
+            else:
+                value = slow_r2(labels, outputs) if r2 else slow_auc(labels, outputs)
             scores.append(value if action == "keep" else 1 - value)
         else:
             turned = metric.startswith(("keep_negative", "remove_positive"))

@@ -262,3 +262,79 @@ def test_explanations_of_the_library_go_straight_in():
     rows = numbers(40, 6).float()
     phi = rt.attribute(model, rows[:5], reference=rt.references.Sample(rows), n_samples=20).attributions
     assert len(ablation(model, rows[:5], phi, rows, rows[:5].sum(1))) == 18
+
+
+class Three(nn.Module):
+    """Scores of three classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weights", 0.6 * numbers(F, 3, seed=8))
+
+    def forward(self, rows):
+        return torch.tanh(rows @ self.weights.to(rows)) * 3 + rows[:, :3] * rows[:, 3:6]
+
+
+@pytest.mark.parametrize("scale", ["logit", "prob"])
+@pytest.mark.parametrize("metric", ABLATION_METRICS)
+def test_of_a_classifier_the_class_of_every_example_is_followed(case, metric, scale):
+    model = Three()
+    labels, target = torch.tensor([0, 1, 2, 0, 1, 2, 0]), torch.tensor([1, 1, 0, 2, 0, 2, 2])
+    weights = model.weights.numpy()
+
+    def predict(row):
+        found = np.tanh(row @ weights) * 3 + row[:3] * row[3:6]
+        return found if scale == "logit" else np.exp(found) / np.exp(found).sum()
+
+    generator = seeding.generator("ablation", 3)
+    drawn = torch.randint(T, (100,), generator=generator).numpy()
+    tie = torch.rand(F, generator=generator, dtype=torch.float64).numpy()
+    arrays = {name: case[name].numpy() for name in ("inputs", "attributions", "background")}
+    expected = slow_area(
+        metric,
+        predict,
+        **arrays,
+        labels=labels.numpy(),
+        drawn=drawn,
+        order_of=lambda values: sorted(range(F), key=lambda j: (-values[j], tie[j])),
+        r2=False,
+        target=target.numpy(),
+    )
+    given = case | {"labels": labels, "predict": model if scale == "logit" else lambda rows: model(rows).softmax(1)}
+    for chunk in (2**11, 3):
+        found = ablation(**given, target=target, metrics=[metric], seed=3, chunk_size=chunk)[metric].area
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_a_classifier_of_one_score_and_its_mirror_image_is_followed_as_the_one_score(case):
+    single = case["predict"].eval()
+    double = case | {"predict": lambda rows: torch.cat([-single(rows), single(rows)], 1)}
+    signed = [metric for metric in ABLATION_METRICS if "absolute" not in metric]
+    ones, zeros = (torch.full((N,), label) for label in (1, 0))
+    plain = areas(case, metrics=signed)
+    assert areas(double, metrics=signed, target=ones) == pytest.approx(plain)
+    assert areas(double, metrics=signed, target=zeros) == pytest.approx({name: -v for name, v in plain.items()})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"predict": Three()}, ShapeError, "say which class"),
+        ({"predict": Three(), "target": torch.zeros(N)}, ShapeError, "whole numbers"),
+        ({"predict": Three(), "target": torch.zeros(N - 1, dtype=torch.long)}, ShapeError, "whole numbers"),
+        ({"predict": Three(), "target": torch.full((N,), 3)}, ArgumentError, "0 to 2"),
+        ({"predict": Three(), "target": torch.zeros(N, dtype=torch.long), "score": "auc"}, ArgumentError, "several"),
+        ({"score": "accuracy"}, ArgumentError, "of one number"),
+        ({"labels": torch.arange(N), "score": "auc"}, ArgumentError, "class numbers 0 to 1"),
+        ({"labels": torch.arange(N), "predict": Three(), "target": torch.zeros(N).long()}, ArgumentError, "0 to 2"),
+    ],
+)
+def test_classes_that_do_not_fit_are_named(case, change, error, words):
+    with pytest.raises(error, match=words):
+        ablation(**case | change)
+
+
+def test_what_needs_no_covariance_makes_none(case, monkeypatch):
+    monkeypatch.setattr(torch, "cov", lambda *_: pytest.fail("a matrix of all features"))
+    others = [metric for metric in ABLATION_METRICS if not metric.endswith("impute")]
+    assert len(ablation(**case, metrics=others)) == 12

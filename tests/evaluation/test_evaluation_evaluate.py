@@ -23,6 +23,7 @@ from rightly.evaluation import (
     energy_pointing_game,
     infidelity,
     interval,
+    rank_correlation,
     share_inside,
 )
 
@@ -206,7 +207,7 @@ def test_chunks_are_memory_only(model: nn.Module, table: Any) -> None:
 
 
 def test_every_measure_is_described_and_found_by_its_name() -> None:
-    assert len(MEASURES) == 15 + 18
+    assert len(MEASURES) == 18 + 18
     for name, measure in MEASURES.items():
         assert name == measure.name
         assert measure.citation in CITATIONS
@@ -283,3 +284,63 @@ def test_an_example_without_attribution_has_no_relative_sensitivity() -> None:
     inputs = torch.tensor([[1.0, 1.0], [-9.0, -9.0]])
     table = rt.evaluate(lambda x: torch.relu(x.sum(1)) * 50, inputs, ["gradient"], ["max_sensitivity"])
     assert table["gradient", "max_sensitivity"].n == 1
+
+
+@pytest.mark.parametrize("output", ["logit", "prob", "log_prob"])
+def test_ablation_of_a_classifier_follows_the_class_and_the_number_that_are_explained(output: Any) -> None:
+    model, x, background = rt.models.mlp(5, [8], 3, seed=1).double(), draws(30, 5), draws(12, 5, seed=1)
+    labels = torch.arange(30) % 3
+    scales = {"logit": lambda o: o, "prob": lambda o: o.softmax(1), "log_prob": lambda o: o.log_softmax(1)}
+    for target in ("label", "predicted", 2):
+        method = rt.Gradient(output=output, target=target)
+        found = rt.evaluate(model, (x, labels), {"it": method}, ABLATION_METRICS, background=background)
+        with torch.no_grad():
+            chosen = {"label": labels, "predicted": model(x).argmax(1), 2: torch.full((30,), 2)}[target]
+        expected = ablation(
+            lambda rows: scales[output](model(rows)), x, found.attributions["it"], background, labels, target=chosen
+        )
+        for name in ABLATION_METRICS:
+            assert found["it", name].mean == pytest.approx(expected[name].area, rel=1e-12)
+
+
+def test_what_is_explained_of_no_class_is_not_ablated() -> None:
+    model, x = rt.models.mlp(5, [8], 3, seed=1).double(), draws(30, 5)
+    with pytest.raises(ArgumentError, match="none of a class"):
+        rt.evaluate(model, (x, torch.arange(30) % 3), [rt.Gradient(output="loss")], ["keep_positive_mask"])
+    # a classifier of three has its masks by default, and those that need labels with labels only
+    masks = [name for name in rt.evaluate(model, x, ["gradient"], n_samples=4).metrics if name.endswith("mask")]
+    assert masks == [name for name in ABLATION_METRICS if name.endswith("mask") and "absolute" not in name]
+
+
+def test_other_models_are_compared_with_where_they_are_given(model: nn.Module, table: Any) -> None:
+    x, labels = table
+    others = [rt.models.mlp(5, [8], 1, seed=seed).double() for seed in (1, 2)]
+    found = rt.evaluate(model, table, ["gradient"], n_samples=4, seeds=others, relabelled=others[0])
+    phi = [rt.attribute(one, x, "gradient", labels=labels).attributions for one in (model, *others)]
+    pairs = [rank_correlation(phi[a], phi[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert found["gradient", "seed_agreement"].mean == pytest.approx(float(torch.stack(pairs).mean()))
+    assert found["gradient", "label_randomisation"].mean == pytest.approx(
+        float(rank_correlation(phi[0].abs(), phi[1].abs()).mean())
+    )
+    twin = rt.evaluate(model, table, ["gradient"], ["seed_agreement"], seeds=[model])
+    assert twin["gradient", "seed_agreement"].mean == pytest.approx(1)
+    for name, words in (("seed_agreement", "no models of other seeds"), ("label_randomisation", "in random order")):
+        with pytest.raises(ArgumentError, match=words):
+            rt.evaluate(model, table, ["gradient"], [name])
+
+
+def test_large_changes_ask_for_sums_and_small_ones_for_slopes() -> None:
+    """Each of the two infidelities prefers the method that answers its question."""
+    x = draws(40, 3)
+
+    def model(rows: Tensor) -> Tensor:
+        return (rows**2).sum(1)
+
+    whole = rt.IntegratedGradients(rt.references.Constant(x.mean(0)), n_steps=20)
+    table = rt.evaluate(
+        model, x, {"slopes": rt.Gradient(), "sums": whole}, ["infidelity", "infidelity_removal"], n_samples=200
+    )
+    assert table["slopes", "infidelity"].mean < 0.3 * table["sums", "infidelity"].mean
+    assert table["sums", "infidelity_removal"].mean < 1e-12
+    assert table["slopes", "infidelity_removal"].mean > 0.1
+    assert "infidelity_removal" not in rt.evaluate(model, x, ["gradient"], n_samples=4).metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -38,10 +39,13 @@ def slow(name: str, phi: list[list[float]], region: list[list[bool]]) -> float:
         reach = 1.5 if name == "near" else 0
         best = [p for p in pixels if value[p] == max(value.values())]
         return sum(any(math.dist(p, q) <= reach for q in inside) for p in best) / len(best)
-    if name == "rank":
-        return sum(p in inside for p in order[: len(inside)]) / len(inside)
-    if name == "top":
-        return sum(p in inside for p in order[:4]) / 4
+    if name in ("rank", "top"):
+        n = len(inside) if name == "rank" else 4
+        above = [p for p in pixels if value[p] > value[order[n - 1]]]
+        equal = [p for p in pixels if value[p] == value[order[n - 1]]]
+        # each of the equal ones gets one of the places left as often as any other
+        chance = (n - len(above)) / len(equal)
+        return (sum(p in inside for p in above) + chance * sum(p in inside for p in equal)) / n
     high = {p for p in pixels if value[p] > 0.3 * max(value.values()) and value[p] > 0}
     return len(high & inside) / len(high | inside)
 
@@ -98,3 +102,27 @@ def test_what_cannot_be_placed_is_refused() -> None:
         iou(phi, region, threshold=1)
     with pytest.raises(ArgumentError, match="k counts"):
         top_k_intersection(phi, region, 0)
+
+
+def test_equal_attributions_get_no_credit_for_their_place():
+    region = torch.tensor([[True, True, False, False]])
+    for phi in (torch.zeros(1, 4), torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[0, 0, 0, 1.0]])):
+        turned = [measure(phi.flip(1), region.flip(1)) for measure in (rank_accuracy, MEASURES["top"])]
+        assert [measure(phi, region) for measure in (rank_accuracy, MEASURES["top"])] == turned
+    assert rank_accuracy(torch.zeros(1, 4), region).item() == 0.5
+    # one place is left for three equal ones, of which one is inside
+    assert rank_accuracy(torch.tensor([[1.0, 0, 0, 0]]), region).item() == pytest.approx((1 + 1 / 3) / 2)
+
+    def ways(phi: list[float], k: int) -> float:
+        """All orders of four, those that sort the attributions."""
+        found = [
+            sum(order[j] in (0, 1) for j in range(k)) / k
+            for order in itertools.permutations(range(4))
+            if all(phi[a] >= phi[b] for a, b in itertools.pairwise(order))
+        ]
+        return sum(found) / len(found)
+
+    for phi in ([0.0, 1, 1, 0], [2, 1, 1, 1], [0, 0, 0, 0], [1, 2, 2, 3]):
+        for k in (1, 2, 3):
+            found = top_k_intersection(torch.tensor([phi]).double(), region, k).item()
+            assert found == pytest.approx(ways(phi, k), rel=1e-12)

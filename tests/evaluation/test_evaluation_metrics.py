@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import sklearn.metrics as sk
@@ -105,3 +107,13 @@ def test_unknown_metrics_and_predictions_that_are_not_finite_are_refused():
 def test_shapes_that_do_not_fit_are_refused(labels, predictions, name):
     with pytest.raises(ShapeError, match=name):
         score(labels, predictions, [name])
+
+
+@pytest.mark.parametrize("labels", [[-1, 0, 1, 0], [1, 2, 2, 1], [0.0, 0.5, 1.0, 0.0], [0.0, math.nan, 1.0, 0.0]])
+@pytest.mark.parametrize("name", ["auc", "accuracy", "balanced_accuracy", "log_loss"])
+def test_labels_that_count_no_column_are_refused(labels, name):
+    found = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]])
+    with pytest.raises(ArgumentError, match="class numbers 0 to 1"):
+        score(np.array(labels), found, [name])
+    for sound in ([0, 1, 1, 0], [0.0, 1.0, 1.0, 0.0], [False, True, True, False]):
+        assert math.isfinite(score(np.array(sound), found, [name])[name])

@@ -174,3 +174,30 @@ def test_resamples_without_the_statistic_are_left_out():
         bootstrap(lambda values: math.nan, [1, 2], resamples=10)
     with pytest.raises(ArgumentError, match="one length"):
         bootstrap(np.mean, [1, 2], [1])
+
+
+def test_splits_that_share_rows_are_corrected_for_by_hand():
+    # differences 1, 2, 3 over 3 splits, a quarter tested: the variance of the mean is (1/3 + 1/3) times 1
+    found = compare([1.0, 1.0, 1.0], [2.0, 3.0, 4.0], test_share=0.25)
+    assert found.t == pytest.approx(2 / math.sqrt(2 / 3), rel=1e-12)
+    # p for 2 degrees of freedom, as above
+    assert found.p == pytest.approx(1 - found.t / math.sqrt(found.t**2 + 2), rel=1e-12)
+    half = 4.302652729749464 * math.sqrt(2 / 3)
+    assert (found.low, found.high) == pytest.approx((2 - half, 2 + half), rel=1e-12)
+    assert (found.difference, found.effect, found.p_ranks) == (2, 2, None)
+    assert found.as_dict()["test"] == "corrected resampled t-test"
+    for share in (0, 1, -0.1, math.nan):
+        with pytest.raises(ArgumentError, match="test_share"):
+            compare([1.0, 2.0], [1.0, 3.0], test_share=share)
+
+
+def test_the_plain_test_is_too_sure_of_splits_of_one_data_set_and_the_corrected_one_is_not():
+    """Rows whose gains have expectation 0, averaged over a random half: how often a difference is shown by chance."""
+    rng, false = np.random.default_rng(0), {None: 0, 0.5: 0}
+    for _ in range(200):
+        gains = rng.normal(size=40)  # of a row, of expectation 0
+        values = [gains[rng.permutation(40)[:20]].mean() for _ in range(15)]
+        for share in false:
+            false[share] += compare([0.0] * 15, values, test_share=share).p < 0.05
+    assert false[None] > 60  # of 200, where 10 were due
+    assert false[0.5] < 30

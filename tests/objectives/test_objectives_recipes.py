@@ -7,6 +7,7 @@ import torch.nn.functional as F
 import rightly as rt
 from contracts import oracles
 from contracts.problems import draws, images, normal, vector_model, vectors
+from rightly.objectives import ModelTerm
 
 
 def _ours(term, model, inputs, labels, annotation=None, task=True):
@@ -141,6 +142,65 @@ def test_double_backpropagation_as_the_code_has_it():
     assert rt.recipes.double_backpropagation(56234.0, paper_batch=256).weight == pytest.approx(110, abs=0.5)
 
 
+def _code_gradient(model, inputs, loss):
+    """Gradient of a mean over the batch, as the published code takes it."""
+    x = inputs.clone().requires_grad_()
+    return torch.autograd.grad(loss(model.eval()(x)), x, create_graph=True)[0]
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+@pytest.mark.parametrize("name", ["double_backpropagation", "certainty_sensitivity"])
+def test_gradient_regularisation_as_the_code_has_it(name, norm):
+    """tf.nn.l2_loss or reduce_sum |.| (the certainty's: reduce_mean) of the gradient of a batch mean, times lambda."""
+    model, inputs, labels = vector_model(), normal(8, 6, seed=2), torch.arange(8) % 3
+    against = labels if name == "double_backpropagation" else torch.full((8, 3), 1 / 3, dtype=torch.float64)
+    g = _code_gradient(model, inputs, lambda outputs: F.cross_entropy(outputs, against))
+    mean = norm == "l1" and name == "certainty_sensitivity"
+    paper = 300.0 * ((g**2).sum() / 2 if norm == "l2" else g.abs().mean() if mean else g.abs().sum())
+    arguments = {"paper_features": 6} if mean else {}
+    term = getattr(rt.recipes, name)(300.0, norm=norm, paper_batch=8, **arguments)
+    _same(_ours(term, model, inputs, labels, task=False), _gradient(paper, model))
+    if mean:
+        with pytest.raises(ValueError, match="paper_features"):
+            rt.recipes.certainty_sensitivity(300.0, norm="l1", paper_batch=8)
+    with pytest.raises(ValueError, match="l1, l2"):
+        getattr(rt.recipes, name)(norm="l3")
+
+
+@pytest.mark.parametrize("weight", [0.0, 5.0])
+def test_adversarial_training(weight):
+    """Ross (2018), 3.2.2: (H(y, f(x)) + H(y, f(x_FGSM))) / 2, x_FGSM of the predictions, within [0, 1], a constant.
+
+    With a penalty beside it ("both defenses"), half of our total still.
+    """
+    problem = vectors()
+    model, inputs = problem.model.eval(), problem.inputs.sigmoid()
+    x = inputs.clone().requires_grad_()
+    outputs = model(x)
+    guessed = F.cross_entropy(outputs, outputs.argmax(1), reduction="sum")
+    (slope,) = torch.autograd.grad(guessed, x, retain_graph=True)
+    changed = (inputs + 0.3 * slope.sign()).clamp(0, 1)
+    assert (outputs.argmax(1) != problem.labels).any()
+    paper = (F.cross_entropy(outputs, problem.labels) + F.cross_entropy(model(changed), problem.labels)) / 2
+    g = 4 * _code_gradient(model, inputs, lambda out: F.cross_entropy(out, problem.labels))
+    paper = paper + weight * (g**2).sum(1).mean()
+    terms = rt.recipes.both_defences(weight) if weight else [rt.recipes.adversarial_training()]
+    total = rt.Objective(model, F.cross_entropy, terms)(inputs, problem.labels).total
+    _same(_gradient(total, model), _gradient(paper, model), 2)
+
+
+def test_agreement():
+    """KL of the answers at the batch's mean from the clean ones, a mean over examples."""
+    problem = vectors()
+    model, x = problem.model.eval(), problem.inputs
+    marked = torch.tensor([[1, 0, 0, 1, 0, 0]])
+    clean, changed = (model(z).log_softmax(1) for z in (x, torch.where(marked > 0, x.mean(0), x)))
+    paper = 0.3 * F.kl_div(changed, clean, log_target=True, reduction="batchmean")
+    term = rt.recipes.agreement(0.3)
+    found = _ours(term, model, x, problem.labels, rt.Annotation(irrelevant=marked), task=False)
+    _same(found, _gradient(paper, model))
+
+
 def _attributions(problem, reference, k):
     generator = draws(0)
     drawn = reference.draw(rt.spaces.Input().open(problem.model, problem.inputs), k, generator).all(4)
@@ -228,6 +288,17 @@ def test_penalties_on_weights(layers):
         rt.recipes.pixel_attribution_prior,
         lambda weight: rt.recipes.graph_attribution_prior(torch.ones(6, 6), weight),
         rt.recipes.double_backpropagation,
+        rt.recipes.certainty_sensitivity,
+        rt.recipes.adversarial_training,
+        rt.recipes.agreement,
+        rt.recipes.energy_guidance,
+        rt.recipes.human_importance,
+        rt.recipes.interval_bound,
+        rt.recipes.masked_noise,
+        rt.recipes.masked_pgd,
+        rt.recipes.robust_right_reasons,
+        lambda weight: rt.recipes.grad_cam_reasons("0", weight),
+        lambda weight: rt.recipes.concept_reasons(torch.ones(3), "0", weight),
     ],
 )
 def test_open_weights_pass_through(make):
@@ -236,10 +307,18 @@ def test_open_weights_pass_through(make):
     assert len({make(1.0).name, make("auto").name}) == 1
 
 
+#: what has no default
+_NEEDED = {
+    "graph_attribution_prior": (torch.ones(3, 3),),
+    "grad_cam_reasons": ("0",),
+    "concept_reasons": (torch.ones(3), "0"),
+}
+
+
 def test_every_recipe_is_a_term_with_its_citation():
     for name in rt.recipes.__all__:
         recipe = getattr(rt.recipes, name)
         assert "(19" in recipe.__doc__ or "(20" in recipe.__doc__
-        made = recipe(torch.ones(3, 3)) if "graph" in name else recipe()
+        made = recipe(*_NEEDED.get(name, ()))
         for term in made if isinstance(made, list) else [made]:
-            assert isinstance(term, rt.Term | rt.WeightTerm)
+            assert isinstance(term, rt.Term | ModelTerm)

@@ -50,7 +50,7 @@ def study(**changes):
         "weights": [0.1, 1.0],
         "seeds": [0, 1, 2],
         "allowed": 0.5,
-        "noise": {"gaussian": [0.5, 2.0], "sign": [0.3]},
+        "noise": {"gaussian": [0.5, 2.0], "salt_and_pepper": [0.3]},
         "span": (0.0, 3.0),
         "parts": lambda: parts,
         "model": lambda seed: rt.models.mlp(36, (8,), 3, seed=seed),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control, ttest_rel
 
-from rightly.workflows.contests import Contest, best_option, contest_table, corrected, judged, mean_table
+from rightly.workflows.contests import Contest, best_option, contest_table, corrected, judged, mean_table, resplit_note
 
 DRAWS = np.random.default_rng(0)
 BASE = DRAWS.normal(size=10)
@@ -51,3 +51,19 @@ def test_the_best_option_on_average():
     assert best_option(rows) is None
     assert best_option(rows[:1] + rows[1:2]) == (1, 2)
     assert best_option([{"option": o, "validation": 1.0} for o in (0.3, 0.1)]) == 0.3
+
+
+def test_the_note_tells_what_a_correction_for_shared_rows_leaves():
+    note = resplit_note(FOUND, CONTESTS, "r2", 0.2)
+    assert "4 of 6 differences are shown where the tests above show 4" in note
+    # the same means, ends further apart
+    plain, wide = (corrected(FOUND, CONTESTS, "r2", share)[0] for share in (None, 0.2))
+    assert plain.difference == wide.difference
+    assert wide.low < plain.low < plain.high < wide.high
+    assert (
+        f"better against plain {wide.difference:+.3f} ({wide.low:+.3f} to {wide.high:+.3f}), p = {wide.p:.2g}" in note
+    )
+    # a test part far larger than what is trained on: nothing is left
+    assert "0 of 6 differences are shown where the tests above show 4" in resplit_note(FOUND, CONTESTS, "r2", 0.999)
+    one = {name: rows[:1] for name, rows in FOUND.items()}
+    assert resplit_note(one, CONTESTS, "r2", 0.2).endswith("0 of 6 differences are shown where the tests above show 0.")

@@ -192,3 +192,23 @@ def test_the_default_methods_and_every_measure_can_be_typed() -> None:
     plain = EvaluationRequest(Path("run"), Path("data"))
     assert plain.methods[0] == "expected_gradients"
     assert all("," not in name and " " not in name for name in MEASURES)
+
+
+def test_classes_that_most_resamples_lack_cost_an_interval_and_nothing_else(tmp_path: Path) -> None:
+    """Each of two classes has one row: with replacement it is drawn in two of five resamples only."""
+    draws, frame = np.random.default_rng(0), table(90)
+    frame["y"] = draws.choice(["a", "b", "c", "d"], len(frame))
+    frame.drop(columns="score").to_csv(tmp_path / "four.csv", index=False)
+    fit(tmp_path / "four.csv", tmp_path / "run", label="y", seeds=1, epochs=2, weight="0.01")
+    few = frame[frame["y"].isin(["a", "b"])]
+    rare = [frame[frame["y"] == name].head(1) for name in "cd"]
+    pd.concat([few, *rare]).to_csv(tmp_path / "rare.csv", index=False)
+    record, _, told = evaluated(tmp_path / "run", tmp_path / "rare.csv")
+    found = record["runs"]["plain"]["metrics"]["test"]
+    assert found["auc"]["low"] is None
+    assert 0 < found["auc"]["mean"] < 1
+    assert found["accuracy"]["low"] < found["accuracy"]["high"]
+    assert "auc" not in record["comparison"]
+    assert "accuracy" in record["comparison"]
+    assert any("No interval can be given for" in note for note in record["notes"])
+    assert "AUC" in told or "auc" in told

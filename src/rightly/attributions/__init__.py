@@ -2,9 +2,12 @@
 
 from rightly.attributions.attribute import attribute
 from rightly.attributions.base import Attribution
+from rightly.attributions.concepts import concept_sensitivity, concept_vector
 from rightly.attributions.decomposition import ContextualDecomposition, contextual_decomposition
 from rightly.attributions.grad_cam import GradCam
 from rightly.attributions.gradient import Gradient, InputXGradient
+from rightly.attributions.hessian import GradientDifferences, Hessian, HessianProducts
+from rightly.attributions.hierarchy import Hierarchy, correlated, hierarchy, phrase_scores
 from rightly.attributions.interactions import ExpectedHessians, IntegratedHessians
 from rightly.attributions.occlusion import Occlusion
 from rightly.attributions.path import ExpectedGradients, IntegratedGradients
@@ -18,6 +21,10 @@ __all__ = [
     "ExpectedHessians",
     "GradCam",
     "Gradient",
+    "GradientDifferences",
+    "Hessian",
+    "HessianProducts",
+    "Hierarchy",
     "InputXGradient",
     "IntegratedGradients",
     "IntegratedHessians",
@@ -25,5 +32,10 @@ __all__ = [
     "SmoothGrad",
     "StoredAttributions",
     "attribute",
+    "concept_sensitivity",
+    "concept_vector",
     "contextual_decomposition",
+    "correlated",
+    "hierarchy",
+    "phrase_scores",
 ]

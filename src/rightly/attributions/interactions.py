@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from rightly.attributions import sampling
 from rightly.attributions.base import Attribution, Explanation, check_reference
-from rightly.attributions.path import quadrature, standard_error
-from rightly.attributions.problem import Problem
+from rightly.attributions.path import standard_error
+from rightly.attributions.problem import Curvature, Problem
 from rightly.attributions.sampling import Design, check_design
 from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError, ShapeError
@@ -25,21 +26,13 @@ from rightly.spaces import Input
 _HALVINGS = 53
 
 
-class _Hessians(Attribution):
-    """Mean over samples of d_i d_j g H_ij + [i = j] d_i grad_i at x' + g d, with d = x - x'.
-
-    Explaining a feature's attribution by the features goes along two paths, one inside the other: the point lies at
-    a b of the whole way, a and b both from 0 to 1. The terms depend on g = a b only, so that one position with the
-    density -log g takes the place of two. The gradient comes in by the product rule, since a feature's own attribution
-    has a factor d_i.
-    """
+class Pairwise(Attribution):
+    """What explains pairs of features by second derivatives: all of them, some features' rows, or single pairs."""
 
     order = 2
 
     def __init__(
         self,
-        reference: Reference,
-        n_samples: int,
         features: Sequence[int] | Tensor | None,
         pairs: Tensor | None,
         space: Space | None,
@@ -47,48 +40,10 @@ class _Hessians(Attribution):
         target: Target,
     ) -> None:
         super().__init__(space or Input(), output, target)
-        self.reference = check_reference(reference)
-        self.n_samples = check_count("n_samples", n_samples)
         if features is not None and pairs is not None:
             raise ArgumentError("features= and pairs= say two things", expected="one of them", got="both")
         self.features = None if features is None else _positions("features", torch.as_tensor(features), 1)
         self.pairs = None if pairs is None else _positions("pairs", torch.as_tensor(pairs), 2)
-
-    def _along(
-        self, problem: Problem, draw: Draw, positions: Tensor, weights: Tensor | None, *, spread: bool
-    ) -> Explanation:
-        """Average over ``positions`` (B or 1, S), S a multiple of the draw's n, with ``weights`` (S,) of mean one."""
-        x, samples = problem.view.coordinates, positions.shape[1]
-        positions = positions.to(x).expand(problem.batch, -1)
-        wanted, chosen = self._wanted(problem)
-        own_place = torch.zeros(len(wanted), x[0].numel()).to(x)
-        own_place[range(len(wanted)), wanted] = 1
-
-        def step(rows: Tensor, s: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
-            own = x[rows]
-            delta = own - draw.gather(rows, s // (samples // draw.n))
-            here = positions[rows, s]
-            points = own - (1 - here).reshape(-1, *(1,) * (x.ndim - 1)) * delta
-
-            def weigh(slopes: Tensor, hessian: Callable[[Sequence[int]], Tensor]) -> Tensor:
-                flat = delta.flatten(1)
-                scale = (here[:, None] * flat[:, wanted])[:, :, None]
-                term = scale * flat[:, None] * hessian(wanted).flatten(2)
-                term = term + own_place * (delta * slopes).flatten(1)[:, None]
-                if chosen is not None:
-                    term = term[:, chosen[0], chosen[1]]
-                if weights is not None:
-                    term = term * weights.to(x)[s].reshape(-1, *(1,) * (term.ndim - 1))
-                return torch.stack([term, term.detach() ** 2], 1) if spread else term
-
-            return points, weigh
-
-        mean = problem.average(step, samples, curved=True)
-        error = None
-        if spread:
-            mean, square = mean.unbind(1)
-            error = self._shaped(problem, standard_error([mean.detach(), square.detach()], None, samples))
-        return Explanation(self._shaped(problem, mean), error, draw, whole=self.features is None and self.pairs is None)
 
     def _wanted(self, problem: Problem) -> tuple[list[int], tuple[Tensor, Tensor] | None]:
         """Features whose rows are taken; and which of their entries, where single pairs are asked for."""
@@ -111,6 +66,66 @@ class _Hessians(Attribution):
             return flat
         rows = problem.shape if self.features is None else (len(self.features),)
         return flat.reshape(problem.batch, *rows, *problem.shape)
+
+
+class _Hessians(Pairwise):
+    """Mean over samples of d_i d_j g H_ij + [i = j] d_i grad_i at x' + g d, with d = x - x'.
+
+    Explaining a feature's attribution by the features goes along two paths, one inside the other: the point lies at
+    a b of the whole way, a and b both from 0 to 1. The terms depend on g = a b only, so that one position with the
+    density -log g takes the place of two. The gradient comes in by the product rule, since a feature's own attribution
+    has a factor d_i.
+    """
+
+    def __init__(
+        self,
+        reference: Reference,
+        n_samples: int,
+        features: Sequence[int] | Tensor | None,
+        pairs: Tensor | None,
+        space: Space | None,
+        output: Output,
+        target: Target,
+    ) -> None:
+        super().__init__(features, pairs, space, output, target)
+        self.reference = check_reference(reference)
+        self.n_samples = check_count("n_samples", n_samples)
+
+    def _along(
+        self, problem: Problem, draw: Draw, positions: Tensor, weights: Tensor | None, *, spread: bool
+    ) -> Explanation:
+        """Average over ``positions`` (B or 1, S), S a multiple of the draw's n, with ``weights`` (S,) of mean one."""
+        x, samples = problem.view.coordinates, positions.shape[1]
+        positions = positions.to(x).expand(problem.batch, -1)
+        wanted, chosen = self._wanted(problem)
+        own_place = torch.zeros(len(wanted), x[0].numel()).to(x)
+        own_place[range(len(wanted)), wanted] = 1
+
+        def step(rows: Tensor, s: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
+            own = x[rows]
+            delta = own - draw.gather(rows, s // (samples // draw.n))
+            here = positions[rows, s]
+            points = own - (1 - here).reshape(-1, *(1,) * (x.ndim - 1)) * delta
+
+            def weigh(slopes: Tensor, hessian: Curvature) -> Tensor:
+                flat = delta.flatten(1)
+                scale = (here[:, None] * flat[:, wanted])[:, :, None]
+                term = scale * flat[:, None] * hessian(wanted).flatten(2)
+                term = term + own_place * (delta * slopes).flatten(1)[:, None]
+                if chosen is not None:
+                    term = term[:, chosen[0], chosen[1]]
+                if weights is not None:
+                    term = term * weights.to(x)[s].reshape(-1, *(1,) * (term.ndim - 1))
+                return torch.stack([term, term.detach() ** 2], 1) if spread else term
+
+            return points, weigh
+
+        mean = problem.average(step, samples, curved=True)
+        error = None
+        if spread:
+            mean, square = mean.unbind(1)
+            error = self._shaped(problem, standard_error([mean.detach(), square.detach()], None, samples))
+        return Explanation(self._shaped(problem, mean), error, draw, whole=self.features is None and self.pairs is None)
 
 
 def _positions(name: str, given: Tensor, ndim: int) -> Tensor:
@@ -216,16 +231,37 @@ class ExpectedHessians(_Hessians):
 
 
 def nested_quadrature(n: int) -> tuple[Tensor, Tensor]:
-    """Nodes in [0, 1] and weights that sum to one, (n,) each, in float64: Gauss' rule for the density -log.
+    """Nodes in [0, 1] and weights that sum to one, (n,) each, in float64: Gauss' rule for the density -log."""
+    nodes, weights = _nested_nodes(n)
+    return torch.from_numpy(nodes.copy()), torch.from_numpy(weights.copy())
 
-    The product of two Gauss-Legendre rules has the same moments up to degree 2 n - 1, with n x n nodes. Multiplication
-    by the position, restricted to polynomials below degree n, has the nodes of Gauss' rule as its eigenvalues.
+
+@lru_cache(maxsize=32)
+def _nested_nodes(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """By Chebyshev's algorithm (Gautschi 2004, section 2.1.7) from the moments of shifted Legendre polynomials P_l.
+
+    They are 1 and (-1)^l / (l (l + 1)). A row holds the moments of the density's own k-th polynomial times P_l, up to
+    a factor; multiplied with the position, P_l is (P_l + rise_l P_l+1 + fall_l P_l-1) / 2.
     """
-    nodes, masses = (part.numpy() for part in quadrature("gauss-legendre", n))
-    positions, root = np.outer(nodes, nodes).ravel(), np.sqrt(np.outer(masses, masses)).ravel()
-    basis, _ = np.linalg.qr(root[:, None] * np.polynomial.legendre.legvander(2 * positions - 1, n - 1))
-    found, vectors = np.linalg.eigh(basis.T @ (positions[:, None] * basis))
-    return torch.from_numpy(found), torch.from_numpy((vectors.T @ (basis.T @ root)) ** 2)
+    degree = np.arange(2 * n)
+    rise, fall = (degree + 1) / (2 * degree + 1), degree / (2 * degree + 1)
+    row = np.array([1.0, *((-1.0) ** degree[1:] / (degree[1:] * (degree[1:] + 1)))])
+    before, scaled, last = np.zeros(2 * n), 0.0, 0.0
+    middle, beside = np.zeros(n), np.zeros(n)
+    for k in range(n):
+        slope = row[k + 1] / row[k] * rise[k] / 2
+        middle[k], last = 0.5 + slope - last, slope
+        size = len(row) - 1
+        moved = (row[:-1] + rise[:size] * row[1:] + fall[:size] * np.concatenate([[0.0], row[: size - 1]])) / 2
+        found = moved - middle[k] * row[:-1] - scaled * before[:size]
+        if k + 1 < n:
+            beside[k + 1] = found[k + 1] / row[k] * rise[k] / 2
+            # rows shrink by a factor of four each: kept at a size of one
+            largest = np.abs(found).max()
+            before, row, scaled = row, found / largest, beside[k + 1] / largest
+    jacobi = np.diag(middle) + np.diag(np.sqrt(beside[1:]), 1) + np.diag(np.sqrt(beside[1:]), -1)
+    nodes, vectors = np.linalg.eigh(jacobi)
+    return nodes, vectors[0] ** 2
 
 
 def nested_quantile(shares: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,29 @@ from rightly.core.types import Engine, View
 
 Progress = Callable[[int, int], None]
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Callable[..., Tensor]]]
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """The Hessian at the points of a pass: nothing of it is computed before it is asked for.
+
+    Attributes:
+        slopes: (M, *F), the gradient at the points.
+        points: (M, *F).
+        keep: whether to keep its graph.
+    """
+
+    slopes: Tensor
+    points: Tensor
+    keep: bool
+
+    def __call__(self, features: Sequence[int]) -> Tensor:
+        """The rows (M, R, *F) of R features."""
+        return autodiff.hessian_rows(self.slopes, self.points, features, create_graph=self.keep)
+
+    def along(self, ways: Tensor) -> Tensor:
+        """Its products (M, K, *F) with directions (M, K, *F)."""
+        return autodiff.hessian_products(self.slopes, self.points, ways, create_graph=self.keep)
 
 
 @dataclass
@@ -98,7 +121,7 @@ class Problem:
         Args:
             step: (rows (M,), samples (M,)) -> points (M, *F) and a function of the gradient there, (M, *F) -> (M, *G).
             samples: points an example, S.
-            curved: the function is of the Hessian too, given as (positions of R features) -> rows (M, R, *F).
+            curved: the function is of the Hessian too, given as a ``Curvature``.
 
         Returns:
             (B, *G).
@@ -139,7 +162,7 @@ class Problem:
                 points = points.detach().requires_grad_()
             with replacing(THRICE) if keep else nullcontext():
                 slopes = engine.gradient(read, value_of, points)
-            part = weigh(slopes, partial(autodiff.hessian_rows, slopes, points, create_graph=keep))
+            part = weigh(slopes, Curvature(slopes, points, keep))
             return part if keep else part.detach()
         if keep:
             return weigh(self.engine.gradient(read, value_of, points))

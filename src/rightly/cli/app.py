@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from rightly.cli.options import (
+    BatchSize,
+    Drop,
+    Engine,
+    Epochs,
+    Irrelevant,
+    OfTask,
+    Out,
+    Pruner,
+    Quiet,
+    Rate,
+    Regions,
+    Resume,
+    Search,
+    Seed,
+    Seeds,
+)
 
 app = typer.Typer(
     help="Train models through their explanations: right for the right reasons, and shown to be.",
@@ -16,50 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-class Task(StrEnum):
-    """What kind of label."""
-
-    classification = "classification"
-    regression = "regression"
-
-
-class Regions(StrEnum):
-    """What drawn regions mean."""
-
-    irrelevant = "irrelevant"
-    relevant = "relevant"
-
-
-class Engine(StrEnum):
-    """How a term's input gradients are taken; the same as ``EngineName``, which must not be imported just for help."""
-
-    auto = "auto"
-    double_backward = "double-backward"
-    frozen_masks = "frozen-masks"
-    two_phase = "two-phase"
-    finite_differences = "finite-differences"
-
-
-class Pruner(StrEnum):
-    """How hopeless trainings are found."""
-
-    median = "median"
-    halving = "halving"
-
-
-Out = Annotated[Path | None, typer.Option(help="Folder of the run; a new numbered one under runs/ by default.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only the result.")]
-Seed = Annotated[int, typer.Option(help="First seed.")]
-Seeds = Annotated[int, typer.Option(help="How many seeds, each with a split of its own.")]
-Epochs = Annotated[int | None, typer.Option(help="Epochs at most.")]
-BatchSize = Annotated[int | None, typer.Option(help="Examples a step.")]
-Rate = Annotated[float, typer.Option(help="Learning rate of Adam.")]
-OfTask = Annotated[Task | None, typer.Option(help="Guessed from the label by default.")]
-Drop = Annotated[str, typer.Option(help="Columns to leave out, separated by commas.")]
-Irrelevant = Annotated[str, typer.Option(help="Columns that must not matter (right-reasons).")]
 
 
 def _version(wanted: bool) -> None:
@@ -97,6 +70,9 @@ def fit(
     task: OfTask = None,
     drop: Drop = "",
     irrelevant: Irrelevant = "",
+    rules: Annotated[
+        str | None, typer.Option(help="TOML file of rules in words, in place of a prior (tables).")
+    ] = None,
     annotations: Annotated[str | None, typer.Option(help="Folder of drawn regions (images).")] = None,
     regions: Annotated[Regions, typer.Option(help="What the regions mean.")] = Regions.irrelevant,
     size: Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")] = None,
@@ -122,6 +98,7 @@ def fit(
         task=task.value if task else None,
         drop=_names(drop),
         irrelevant=_names(irrelevant),
+        rules=rules,
         annotations=annotations,
         regions=regions.value,
         size=size,
@@ -174,6 +151,56 @@ def sweep(
     found = sweep_for(request)
     folder = _announced(out, found.name, found.about, resume, quiet)
     _show(run_sweep(found, folder, resume=resume, progress=not quiet), folder)
+
+
+@app.command()
+def discover(
+    source: Annotated[str, typer.Argument(help="TABLE.csv or .parquet, or a folder of images.")],
+    label: Annotated[str | None, typer.Option(help="Column to predict (tables).")] = None,
+    method: Annotated[
+        Search, typer.Option(help="One after the other, or all at once with orthogonal gradients.")
+    ] = Search.sequential,
+    models: Annotated[
+        int | None, typer.Option(help="At most, one after the other (5); or how many at once (2).")
+    ] = None,
+    weight: Annotated[str | None, typer.Option(help="Of the penalty: balance, or a number.")] = None,
+    cutoff: Annotated[float, typer.Option(help="Gradients above this share of the largest count as used.")] = 0.67,
+    tolerance: Annotated[float, typer.Option(help="Accuracy that a model may lose.")] = 0.05,
+    out: Out = None,
+    seed: Seed = 0,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: Rate = 1e-3,
+    task: OfTask = None,
+    drop: Drop = "",
+    size: Annotated[int | None, typer.Option(help="Resize images to this many pixels a side.")] = None,
+    resume: Resume = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find models that are right for different reasons, and show them side by side to choose from."""
+    from rightly.workflows.discovering import DiscoverRequest, run_search, search_for
+
+    request = DiscoverRequest(
+        source,
+        label=label,
+        method=method.value,
+        models=models,
+        weight=weight,
+        cutoff=cutoff,
+        tolerance=tolerance,
+        seed=seed,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        task=task.value if task else None,
+        drop=_names(drop),
+        size=size,
+    )
+    search = search_for(request)
+    folder = _announced(out, search.name, search.about, resume, quiet)
+    record = run_search(search, folder, resume=resume, progress=not quiet)
+    _show(record, folder)
+    _say("\n".join(record["conclusion"]))
 
 
 @app.command()

@@ -46,26 +46,39 @@ def hessian_rows(slopes: Tensor, points: Tensor, features: Sequence[int], *, cre
     """How the slopes of some features change along all of them, at each point, one backward pass a feature.
 
     Args:
-        slopes: (M, *F), the gradient at the points, with its graph.
-        points: (M, *F), that it was taken at.
+        slopes, points, create_graph: as in ``hessian_products``.
         features: R positions in the flattened (*F).
-        create_graph: keep the graph, so that the result can be trained through (third derivatives).
 
     Returns:
-        (M, R, *F), zero where the slopes do not depend on the points (a model that is linear there).
+        (M, R, *F).
     """
     ways = slopes.new_zeros(len(features), *slopes.shape[1:]).flatten(1)
     ways[range(len(features)), list(features)] = 1
+    ways = ways.reshape(len(features), *slopes.shape[1:]).expand(len(slopes), *(-1,) * slopes.ndim)
+    return hessian_products(slopes, points, ways, create_graph=create_graph)
+
+
+def hessian_products(slopes: Tensor, points: Tensor, ways: Tensor, *, create_graph: bool) -> Tensor:
+    """The Hessian at each point times directions of its own, one backward pass a direction.
+
+    Args:
+        slopes: (M, *F), the gradient at the points, with its graph.
+        points: (M, *F), that it was taken at.
+        ways: (M, K, *F), the directions.
+        create_graph: keep the graph, so that the result can be trained through (third derivatives).
+
+    Returns:
+        (M, K, *F), zero where the slopes do not depend on the points (a model that is linear there).
+    """
     found = []
-    for way in ways:
-        row = None
+    for way in ways.unbind(1):
+        product = None
         if slopes.requires_grad:
-            cotangent = way.reshape(slopes.shape[1:]).expand_as(slopes)
             with naming_operators():
-                (row,) = torch.autograd.grad(
-                    slopes, points, cotangent, create_graph=create_graph, retain_graph=True, allow_unused=True
+                (product,) = torch.autograd.grad(
+                    slopes, points, way, create_graph=create_graph, retain_graph=True, allow_unused=True
                 )
-        found.append(torch.zeros_like(slopes) if row is None else row)
+        found.append(torch.zeros_like(slopes) if product is None else product)
     return torch.stack(found, 1)
 
 
@@ -85,6 +98,20 @@ def pull(
     The recorded graph stays if ``keep``, and the result has none.
     """
     return list(torch.autograd.grad(outputs, points, cotangent, retain_graph=keep, allow_unused=True))
+
+
+def adjoint(function: Callable[[Tensor], Tensor], like: Tensor, cotangent: Tensor) -> Tensor:
+    """The adjoint of an affine function at a cotangent, with its graph to the cotangent and to what is in the function.
+
+    Args:
+        function: of a tensor shaped like ``like``.
+        cotangent: shaped like the function's result.
+    """
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        point = torch.zeros_like(like).requires_grad_()
+        (found,) = torch.autograd.grad(function(point), point, cotangent, create_graph=keep)
+    return found
 
 
 def only(found: Sequence[Tensor | None]) -> Tensor:

@@ -39,4 +39,14 @@ CITATIONS = {
     "CVPR workshop.",
     "zhang2016": "Zhang, Lin, Brandt, Shen, Sclaroff (2016). Top-down neural attention by excitation backprop. ECCV.",
     "arras2022": "Arras, Osman, Samek (2022). CLEVR-XAI: a benchmark dataset. Information Fusion 81.",
+    "selvaraju2019": "Selvaraju, Lee, Shen, Jin, Ghosh, Heck, Batra, Parikh (2019). Taking a HINT: leveraging "
+    "explanations to make vision and language models more grounded. ICCV.",
+    "schramowski2020": "Schramowski et al. (2020). Making deep neural networks right for the right scientific reasons "
+    "by interacting with their explanations. Nature Machine Intelligence 2, 476-486.",
+    "dreyer2024": "Dreyer, Pahde, Anders, Samek, Lapuschkin (2024). From hope to safety: unlearning biases of deep "
+    "models via gradient penalization in latent space. AAAI.",
+    "bishop1993": "Bishop (1993). Curvature-driven smoothing: a learning algorithm for feedforward networks. IEEE "
+    "Transactions on Neural Networks 4(5).",
+    "rifai2011": "Rifai, Mesnil, Vincent, Muller, Bengio, Dauphin, Glorot (2011). Higher order contractive "
+    "auto-encoder. ECML PKDD.",
 }

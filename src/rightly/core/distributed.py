@@ -6,6 +6,7 @@ Rule (shared facts, ecosystem e2): only sums travel; every process adds the same
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -42,12 +43,34 @@ def global_sum(value: Tensor) -> Tensor:
     return _AllReduceSum.apply(value)  # type: ignore[no-any-return,no-untyped-call]
 
 
+def summed(numbers: Sequence[float], device: torch.device) -> list[float]:
+    """Sums over all processes of numbers without a gradient; they travel from the device that the data are on."""
+    if world_size() == 1:
+        return list(numbers)
+    total = torch.tensor(numbers, device=device, dtype=torch.float64)
+    dist.all_reduce(total)
+    found: list[float] = total.tolist()
+    return found
+
+
 def global_mean(values: Tensor) -> Tensor:
     """Mean over the first dimension of the global batch: (B, *F) -> (*F)."""
     if world_size() == 1:
         return values.mean(0)
     count = torch.tensor(float(values.shape[0]), device=values.device, dtype=values.dtype)
     return global_sum(values.sum(0)) / global_sum(count)
+
+
+def global_rows(values: Tensor) -> Tensor:
+    """The numbers (B,) of all processes in one list, without a graph: what is to be compared with each other."""
+    values = values.detach()
+    if world_size() == 1:
+        return values
+    counts = global_sum(torch.eye(world_size(), dtype=torch.int64, device=values.device)[rank()] * len(values))
+    found = values.new_zeros(int(counts.sum()))
+    start = int(counts[: rank()].sum())
+    found[start : start + len(values)] = values
+    return global_sum(found)
 
 
 def local_share(batch: int, device: torch.device) -> float:

@@ -41,6 +41,16 @@ class AnnotationError(RightlyError, ValueError):
     """An annotation does not fit what it annotates, or a prior lacks the annotation it needs."""
 
 
+class RuleError(RightlyError, ValueError):
+    """A rule cannot be read, or speaks of something that is not there; ``line`` says where it stands, from 1."""
+
+    def __init__(
+        self, what: str, *, line: int, expected: object = None, got: object = None, mend: str | None = None
+    ) -> None:
+        self.line = line
+        super().__init__(f"line {line}: {what}", expected=expected, got=got, mend=mend)
+
+
 class NotConnectedError(RightlyError, RuntimeError):
     """A term or an attribution does not reach what it should: training with it would change nothing."""
 

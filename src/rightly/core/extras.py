@@ -9,8 +9,10 @@ from rightly.core.errors import MissingExtraError
 
 #: which extra brings which importable package
 EXTRAS = {
+    "art": "attacks",
     "gseapy": "genomics",
     "inmoose": "genomics",
+    "lime": "lime",
     "matplotlib": "plot",
     "optuna": "sweep",
     "pandas": "tables",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType
 from typing import Any, ClassVar
 
 import torch
@@ -55,7 +56,7 @@ class Carrier(torch.Tensor):
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name, plain, in_place = operation(func)
-        kwargs = dict(kwargs or {})
+        args, kwargs = cls.read(name, func, args, dict(kwargs or {}))
         in_place = bool(kwargs.pop("inplace", False)) or in_place
         rule = cls.rule_of(name, func)
         cls.check_fresh(name, args, kwargs)
@@ -67,6 +68,13 @@ class Carrier(torch.Tensor):
             args[0].become(result)
             return args[0]
         return result
+
+    @classmethod
+    def read(
+        cls, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments as the rules expect them: in one spelling."""
+        return spelled(name, func, args, kwargs) if kwargs else (args, kwargs)
 
     @classmethod
     def check_fresh(cls, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -115,8 +123,38 @@ def replaced(arg: Any, change: Callable[[Carrier], Any]) -> Any:
     if isinstance(arg, Carrier):
         return change(arg)
     if isinstance(arg, tuple | list) and any(isinstance(item, Carrier) for item in arg):
-        return [change(item) if isinstance(item, Carrier) else item for item in arg]
+        made = [change(item) if isinstance(item, Carrier) else item for item in arg]
+        return tuple(made) if isinstance(arg, tuple) else made
     return arg
+
+
+#: names of numpy's that PyTorch's own functions take for theirs
+_ALIASES = {"axis": "dim", "keepdims": "keepdim"}
+#: functions whose ``input`` does not come first
+_INPUT_LATER = {"where", "polygamma"}
+
+
+def spelled(
+    name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments under PyTorch's names, ``input`` in the first place.
+
+    Raises:
+        Unsupported: the result is to be written into another tensor.
+    """
+    if kwargs.get("out") is not None:
+        raise Unsupported(f"{name} with out=, which writes its result into another tensor")
+    known = {} if in_python(func) else _ALIASES
+    kwargs = {known.get(key, key): value for key, value in kwargs.items() if key != "out"}
+    if not args and "input" in kwargs and name not in _INPUT_LATER:
+        args = (kwargs.pop("input"),)
+    return args, kwargs
+
+
+def in_python(func: Callable[..., Any]) -> bool:
+    """Whether a function is written in Python, as those of ``torch.nn.functional`` are: their namesakes in ``torch``
+    take other arguments."""
+    return isinstance(func, FunctionType)
 
 
 def named(
@@ -125,6 +163,8 @@ def named(
     """Arguments by position or by name, in order; ``defaults`` are those of the last names."""
     values = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
     values |= dict(zip(names, args, strict=False)) | dict(kwargs)
+    if len(args) > len(names):
+        raise Unsupported(f"more arguments than {', '.join(names)}")
     unknown = set(values) - set(names)
     if unknown or len(values) < len(names):
         raise Unsupported(f"arguments {sorted(unknown) or sorted(set(names) - set(values))}")
@@ -137,7 +177,7 @@ def operation(func: Callable[..., Any]) -> tuple[str, Callable[..., Any], bool]:
 
     ``torch.add``, ``Tensor.add``, ``Tensor.add_`` and ``+=`` are one name; a property goes by its own.
     """
-    name = func.__name__
+    name = getattr(func, "__name__", type(func).__name__)
     if name == "__get__":
         return func.__self__.__name__, func, False  # type: ignore[attr-defined]
     if name.startswith("__"):
@@ -146,7 +186,7 @@ def operation(func: Callable[..., Any]) -> tuple[str, Callable[..., Any], bool]:
         if name.startswith("i") and name != "invert" and plain is not None:
             return name[1:], plain, True
         return name, func, False
-    if name.endswith("_"):
+    if name.endswith("_") and name != "requires_grad_":
         name = name.rstrip("_")
         plain = getattr(torch.Tensor, name, None) or getattr(F, name, None)
         return name, plain or func, True

@@ -32,6 +32,7 @@ TRAITS = frozenset(
         "pairwise",  # explains pairs of features: (B, *F, *F)
         "images",  # wants (B, C, H, W)
         "vectors",  # a space that gives (B, K), whatever the examples' shape
+        "relative",  # a space where all examples have the same coordinates, so that one is no reference for another
         "sampled",  # draws random numbers
     }
 )

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from rightly.core.errors import ArgumentError, ShapeError
 
-OutputName = Literal["logit", "prob", "log_prob", "log_prob_sum", "loss", "loss_uniform"]
+OutputName = Literal["logit", "prob", "log_prob", "log_odds", "log_prob_sum", "loss", "loss_uniform"]
 Output = OutputName | Callable[[Tensor, Tensor | None], Tensor]
 Target = Literal["label", "predicted"] | int | Tensor
 
 #: outputs that single out one class, so that ``target`` matters
-_OF_ONE_CLASS = ("logit", "prob", "log_prob")
+_OF_ONE_CLASS = ("logit", "prob", "log_prob", "log_odds")
 
 
 def check_output(output: Output) -> Output:
@@ -109,7 +109,9 @@ def explained(outputs: Tensor, labels: Tensor | None, target: Tensor | None, out
 
     Returns:
         (M,). Cross-entropy is meant by ``"loss"`` (binary for a single output); ``"loss_uniform"`` is the
-        cross-entropy against the uniform distribution (Ross 2018, certainty sensitivity).
+        cross-entropy against the uniform distribution (Ross 2018, certainty sensitivity). ``"log_odds"`` is the class
+        against all others, log p - log(1 - p): its gradient points where those of p, log p and the class'
+        cross-entropy do, and does not vanish where the model is sure.
     """
     if callable(output):
         return _checked(output(outputs, labels), outputs)
@@ -124,6 +126,8 @@ def explained(outputs: Tensor, labels: Tensor | None, target: Tensor | None, out
         )
     if output == "logit":
         return _pick(outputs, target)
+    if output == "log_odds":
+        return _against_others(outputs, target)
     log_prob = F.log_softmax(outputs, 1)
     if output == "log_prob_sum":
         return log_prob.sum(1)
@@ -140,8 +144,14 @@ def _pick(scores: Tensor, target: Tensor | None) -> Tensor:
     return scores.gather(1, target[:, None])[:, 0]
 
 
+def _against_others(scores: Tensor, target: Tensor | None) -> Tensor:
+    own = _pick(scores, target)
+    others = torch.ones_like(scores, dtype=torch.bool).scatter(1, target[:, None], False)  # type: ignore[index]
+    return own - scores.masked_fill(~others, -torch.inf).logsumexp(1)
+
+
 def _of_single(logit: Tensor, labels: Tensor | None, output: str) -> Tensor:
-    if output == "logit":
+    if output in ("logit", "log_odds"):
         return logit
     if output == "prob":
         return torch.sigmoid(logit)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -31,3 +33,17 @@ def guarded(*seed: object) -> Iterator[None]:
         if seed:
             torch.manual_seed(mix(*seed))
         yield
+
+
+@contextmanager
+def guarded_everywhere(*seed: object) -> Iterator[None]:
+    """The same for NumPy's and Python's global states as well, which other libraries draw from."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with guarded(*seed):
+            np.random.seed(mix(*seed) % 2**32)  # noqa: NPY002
+            random.seed(mix(*seed))
+            yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)

@@ -72,6 +72,9 @@ class DrugResponse:
         standardised by the training patients (``ExpressionEncoder``), then corrected for batches. The one-hot
         features are scaled to the size of a standardised gene: left at 0 and 1, a network learns patients by heart
         before it learns drugs. Responses are standardised by the training examples.
+
+        Raises:
+            DataError: the training patients have no responses, or all the same.
         """
         parts = split_indices(len(self.patients), fractions=fractions, seed=seed)
         encoder = ExpressionEncoder(log2=self.log2, coding=self.coding, most_zeros=0.7 if self.log2 else 1.0)
@@ -80,7 +83,7 @@ class DrugResponse:
         if self.batches:
             genes = correct_batches(genes, self.batches)
         drugs = np.eye(len(self.drugs)) * len(self.drugs) ** 0.5
-        mean, scale = np.nanmean(self.response[parts[0]]), np.nanstd(self.response[parts[0]])
+        mean, scale = _scale(self.response[parts[0]])
         examples = []
         for rows in parts:
             at, drug = np.nonzero(~np.isnan(self.response[rows]))
@@ -253,18 +256,36 @@ def plant_drug_response(
     )
 
 
+def _scale(responses: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of those that are known."""
+    known = responses[~np.isnan(responses)]
+    if known.size == 0 or np.ptp(known) == 0:
+        raise DataError(
+            "there is nothing to learn from these responses",
+            expected="training patients that differ in their responses",
+            got=f"{known.size} responses" + (f", all {known[0]:g}" if known.size else ""),
+            mend="look at the response column, or give more patients",
+        )
+    return float(known.mean()), float(known.std())
+
+
 def _matrix(path: Path) -> DataFrame:
     """Patients x genes, numbers only."""
+    pandas = require("pandas")
     # names are text: 001 is not 1
-    frame = require("pandas").read_csv(path, dtype={0: str}, index_col=0)
-    frame.index, frame.columns = frame.index.astype(str), frame.columns.astype(str)
-    if frame.empty or not frame.index.is_unique or not frame.columns.is_unique:
-        raise DataError(
-            f"{path} is no expression table",
-            expected="different patients and genes",
-            got=frame.shape,
-            mend="name every patient and every gene once",
-        )
+    frame = pandas.read_csv(path, dtype={0: str}, index_col=0)
+    # as they are written: pandas renames the second of two genes of one name
+    header = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0, 1:].tolist()
+    frame.index, frame.columns = frame.index.astype(str), pandas.Index(header)
+    for what, names in (("patients", frame.index), ("genes", frame.columns)):
+        if frame.empty or not names.is_unique:
+            twice = names[names.duplicated()].unique()[:3].tolist()
+            raise DataError(
+                f"{path} is no expression table",
+                expected=f"different {what}",
+                got=f"{', '.join(twice)} more than once" if twice else f"{frame.shape[0]} patients",
+                mend="name every patient and every gene once",
+            )
     wrong = [c for c in frame.columns if frame[c].dtype.kind not in "iuf" or not np.isfinite(frame[c]).all()]
     if wrong:
         raise DataError(

@@ -139,6 +139,11 @@ class TableEncoder:
         return self._columns
 
     @property
+    def codes(self) -> tuple[Code, ...]:
+        """How each column is encoded, in order."""
+        return self._codes
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         return tuple(name for code in self._codes for name in code.names)
 

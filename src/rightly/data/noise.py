@@ -37,6 +37,8 @@ def salt_and_pepper_noise(
 ) -> Tensor:
     """A share of the pixels becomes black or white, either with one half, in all channels (Erion et al. 2019, 4.1).
 
+    The authors' code for MNIST moves a share of the pixels by the whole span, up or down, and clips: the same.
+
     Args:
         images: (B, C, H, W).
         level: the share, 0 to 1.
@@ -48,28 +50,10 @@ def salt_and_pepper_noise(
     return images.masked_fill(draws < level, low).masked_fill(draws < level / 2, high)
 
 
-def sign_noise(images: Tensor, level: float, generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """A share of the pixels moves by the whole span, up or down, and is clipped: the authors' code for MNIST.
-
-    The upward half leaves white as it is and the downward half black.
-
-    Args:
-        images: (B, C, H, W).
-        level: the share, 0 to 1.
-        generator: of the draws.
-        low, high: black and white.
-    """
-    _check(images, level, low, high, most=1)
-    draws = torch.rand(images.shape[0], 1, *images.shape[2:], generator=generator).to(images)
-    direction = (draws < level / 2).to(images) - ((draws >= level / 2) & (draws < level)).to(images)
-    return torch.where(direction == 0, images, (images + direction * (high - low)).clamp(low, high))
-
-
 #: name -> function
 NOISES: dict[str, Noise] = {
     "gaussian": gaussian_noise,
     "salt_and_pepper": salt_and_pepper_noise,
-    "sign": sign_noise,
 }
 
 

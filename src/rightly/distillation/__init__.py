@@ -1,9 +1,10 @@
-"""From a trained model to a simple one: adaptive wavelets, and shallow trees."""
+"""From a trained model to another: adaptive wavelets, shallow trees, soft labels."""
 
 from rightly.distillation.lattice import angles_of, filter_of
 from rightly.distillation.peaks import NearestCounts, map_kernels, peak_counts
 from rightly.distillation.predictors import WaveletPredictor, fit_predictor
 from rightly.distillation.result import DistilledWavelet, WaveletFunctions, cascade, compression, filter_distance
+from rightly.distillation.soft import soft_labels, tempered
 from rightly.distillation.trees import DistilledTree, distill_tree
 from rightly.distillation.wavelets import distill_wavelet, input_gradients
 
@@ -24,4 +25,6 @@ __all__ = [
     "input_gradients",
     "map_kernels",
     "peak_counts",
+    "soft_labels",
+    "tempered",
 ]

@@ -18,7 +18,7 @@ from torch import Tensor
 from rightly.core import autodiff, seeding
 from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError, ShapeError
-from rightly.evaluation.metrics import METRICS
+from rightly.evaluation.metrics import METRICS, check_classes
 from rightly.evaluation.replacing import Predict, Replacing
 
 #: action, direction and replacement: of the paper's KPM, KPR, KPI, KNM, ..., RAI, in that order
@@ -27,7 +27,7 @@ ABLATION_METRICS = tuple(
     for parts in product(("keep", "remove"), ("positive", "negative", "absolute"), ("mask", "resample", "impute"))
 )
 
-Score = Literal["r2", "auc"]
+Score = Literal["r2", "auc", "accuracy"]
 
 #: how many features are kept or removed, at most: so many numbers between none and all, denser at the few
 _COUNTS = 11
@@ -61,8 +61,9 @@ def ablation(
     background: Tensor | np.ndarray,
     labels: Tensor | np.ndarray | None = None,
     *,
+    target: Tensor | np.ndarray | None = None,
     metrics: Sequence[str] = ABLATION_METRICS,
-    score: Score = "r2",
+    score: Score | None = None,
     seed: int = 0,
     chunk_size: int = 2**11,
     published: bool = False,
@@ -77,16 +78,21 @@ def ablation(
     output, turned round for ``keep_negative`` and ``remove_positive``; for ``absolute`` it is how well outputs predict
     the labels, and 1 less that for ``remove``.
 
+    The papers' models have a single output. Of a classifier the output is that of each example's class ``target``, the
+    same class whatever is replaced: give the model's logits, and it is the logit of that class, or its probabilities.
+
     Args:
-        predict: rows (M, F), a tensor like ``inputs`` -> outputs (M,) or (M, 1), tensor or array. A module is read
-            with dropout off; scikit-learn's ``predict`` takes tensors as they are.
+        predict: rows (M, F), a tensor like ``inputs`` -> outputs (M,) or (M, 1), or with ``target`` (M, C), tensor or
+            array. A module is read with dropout off; scikit-learn's ``predict`` takes tensors as they are.
         inputs: (N, F), the examples explained.
         attributions: (N, F).
         background: (T, F), training rows.
         labels: (N,), for the ``absolute`` metrics.
+        target: (N,) whole numbers from 0 to C - 1, the class that was explained, where ``predict`` gives several.
         metrics: which; all 18 by default.
-        score: of the ``absolute`` metrics: ``"r2"`` of values, or ``"auc"`` (area under the ROC curve) of scores
-            against labels 0 and 1.
+        score: of the ``absolute`` metrics: ``"r2"`` of values (the default), or ``"auc"`` (area under the ROC curve) of
+            scores against labels 0 and 1; of several outputs ``"accuracy"``, the share of examples whose label has the
+            largest one.
         seed: of the background rows drawn (the same ones for every example) and of the order among equal attributions.
         chunk_size: rows a pass; memory only.
         published: reproduce the published code where that changes numbers: background rows are drawn from the first N
@@ -101,12 +107,19 @@ def ablation(
         ShapeError: sizes that do not fit.
     """
     wanted = [_parts(metric) for metric in metrics]
-    if score not in ("r2", "auc"):
-        raise ArgumentError("unknown score", expected="'r2' or 'auc'", got=repr(score))
+    allowed: tuple[Score, ...] = ("r2", "auc") if target is None else ("accuracy",)
+    if score is not None and score not in allowed:
+        raise ArgumentError(
+            f"the outputs of {'one number' if target is None else 'several classes'} cannot be scored so",
+            expected=" or ".join(map(repr, allowed)),
+            got=repr(score),
+        )
+    scored: Score = score or allowed[0]
     check_count("chunk_size", chunk_size)
     x, phi, rows = (torch.as_tensor(part).detach() for part in (inputs, attributions, background))
     _check(x, phi, rows)
     truth = _truth(labels, len(x), needed=any(direction == "absolute" for _, direction, _ in wanted))
+    chosen = None if target is None else _chosen(target, len(x))
     phi, device = phi.to(x.device, torch.float64), x.device
     drawn, tie = (_published_draws if published else _draws)(len(x), len(rows), x.shape[1], seed)
     replacing = Replacing(predict, x, rows.to(x), drawn.to(device), chunk_size)
@@ -121,11 +134,13 @@ def ablation(
         for count in counts:
             first = places < most.clamp_max(count)[:, None]
             outputs = replacing(how, first if action == "remove" else ~first)
+            _check_columns(outputs, chosen)
             if direction != "absolute":
                 raised = (action == "keep") == (direction == "positive")
-                scores.append(float(outputs.mean()) * (1 if raised else -1))
+                followed = outputs if chosen is None else outputs.gather(1, chosen.to(device)[:, None])
+                scores.append(float(followed.mean()) * (1 if raised else -1))
             else:
-                found = _agreement(score, truth, outputs.cpu().numpy())
+                found = _agreement(scored, truth, outputs.cpu().numpy())
                 scores.append(found if action == "keep" else 1 - found)
         return AblationCurve(fractions, tuple(scores))
 
@@ -179,8 +194,40 @@ def _published_draws(n: int, n_background: int, features: int, seed: int) -> tup
 
 
 def _agreement(score: Score, labels: np.ndarray, outputs: np.ndarray) -> float:
-    """R2, or the area under the ROC curve, which reads two columns."""
-    return METRICS[score].measure(labels, outputs if score == "r2" else np.stack([-outputs, outputs], 1))
+    """Of outputs (N, C): R2 or the area under the ROC curve, which reads two columns, of one; accuracy of several."""
+    if score == "r2":
+        return METRICS["r2"].measure(labels, outputs[:, 0])
+    if score == "auc":
+        outputs = np.concatenate([-outputs, outputs], 1)
+    check_classes(labels, outputs.shape[1])
+    return METRICS[score].measure(labels, outputs)
+
+
+def _check_columns(outputs: Tensor, chosen: Tensor | None) -> None:
+    if chosen is None and outputs.shape[1] != 1:
+        raise ShapeError(
+            "one number an example is ablated",
+            expected="(M,) or (M, 1)",
+            got=f"(M, {outputs.shape[1]})",
+            mend="say which class: target=labels, or predict=lambda rows: model(rows)[:, 1]",
+        )
+    if chosen is not None and not 0 <= int(chosen.min()) <= int(chosen.max()) < outputs.shape[1]:
+        raise ArgumentError(
+            "target names a class that there is no output of",
+            expected=f"0 to {outputs.shape[1] - 1}",
+            got=f"{int(chosen.min())} to {int(chosen.max())}",
+        )
+
+
+def _chosen(target: Tensor | np.ndarray, n: int) -> Tensor:
+    found = torch.as_tensor(target).detach()
+    if found.shape != (n,) or found.is_floating_point():
+        raise ShapeError(
+            "every example has a class that is followed",
+            expected=f"whole numbers ({n},)",
+            got=f"{found.dtype} {tuple(found.shape)}",
+        )
+    return found.long()
 
 
 def _check(x: Tensor, phi: Tensor, rows: Tensor) -> None:

@@ -19,11 +19,12 @@ from rightly.core.batch import Inputs, Model, rows
 from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.progress import bar
-from rightly.core.scalar import Target
+from rightly.core.scalar import Target, single
 from rightly.core.types import Reference
-from rightly.evaluation.explainer import Explainer
-from rightly.evaluation.measures import MEASURES, Measure, Subject
+from rightly.evaluation.explainer import Explainer, read
+from rightly.evaluation.measures import MEASURES, Measure
 from rightly.evaluation.statistics import interval
+from rightly.evaluation.subject import SCALES, Subject
 
 Method = str | Attribution | Tensor
 
@@ -105,6 +106,8 @@ def evaluate(
     reference: Reference | None = None,
     target: Target | None = None,
     background: Tensor | None = None,
+    seeds: Sequence[Model] = (),
+    relabelled: Model | None = None,
     n_samples: int = 100,
     seed: int = 0,
     chunk_size: int | None = None,
@@ -119,11 +122,14 @@ def evaluate(
         methods: names (``rightly list attributions``), attributions, or tensors (B, *F) of attributions that came from
             elsewhere, as a list or as a dict that names them. Measures that explain again skip the latter.
         metrics: names of ``rt.evaluation.MEASURES``; by default those that can be taken here: places only with an
-            annotation, ablation (``*_mask``) only for tables and models of a single output.
+            annotation, ablation (``*_mask``) only for tables. Of several outputs it follows the explained class: its
+            logit, or its probability where that is explained; the ``absolute`` ones then measure accuracy.
         reference: for methods that are given by name and compare with references; their own by default.
         target: the class that methods given by name explain; by default the labelled one, without labels the
             predicted one.
         background: (T, *F), rows that stand for the data in ablation; the inputs by default.
+        seeds: models that differ from this one by their seed alone, for ``seed_agreement``.
+        relabelled: one trained alike on labels in random order (until it fits them), for ``label_randomisation``.
         n_samples: references or noises of methods that are given by name, and changes of an input (infidelity; ten of
             them at most where each is explained).
         seed: of all draws: methods see the same ones.
@@ -141,6 +147,7 @@ def evaluate(
     check_count("n_samples", n_samples)
     wanted = _wanted(metrics)
     named = _named(methods)
+    several = not single(read(model, inputs))
     base = {"reference": reference, "n_samples": n_samples, "target": target}
     cells: list[Cell] = []
     seconds: dict[str, float] = {}
@@ -163,8 +170,12 @@ def evaluate(
                 explainer=explainer if given is None else None,
                 background=background if background is not None else _rows_of(inputs),
                 values=partial(explainer.values, model),
+                output=explainer.method.output,
+                target=explainer.labels if several and explainer.method.output in SCALES else None,
                 n_samples=n_samples,
                 seed=seed,
+                seeds=seeds,
+                relabelled=relabelled,
             )
             for measure in wanted:
                 cells.append(_cell(name, measure, subject))

@@ -46,20 +46,21 @@ def pointing_game(attributions: Tensor, region: Tensor, *, tolerance: float = 0)
 
 
 def rank_accuracy(attributions: Tensor, region: Tensor) -> Tensor:
-    """Of the n largest attributions, n being the region's size, the share inside (Arras et al. 2022)."""
+    """Of the n largest attributions, n being the region's size, the share inside (Arras et al. 2022).
+
+    Where equal attributions compete for the last places, it is the mean over all ways to choose among them.
+    """
     phi, inside = _flat(attributions, region)
-    places = torch.arange(phi.shape[1], device=phi.device)
-    among = places < inside.sum(1, keepdim=True)
-    found = inside.gather(1, phi.argsort(dim=1, descending=True, stable=True)) & among
-    return _known(found.sum(1).to(phi) / inside.sum(1).clamp_min(1), inside)
+    size = inside.sum(1)
+    return _known(_inside_largest(phi, inside, size) / size.clamp_min(1), inside)
 
 
 def top_k_intersection(attributions: Tensor, region: Tensor, k: int) -> Tensor:
-    """Of the k largest attributions the share inside (Theiner et al. 2021)."""
+    """Of the k largest attributions the share inside (Theiner et al. 2021); equal ones as in ``rank_accuracy``."""
     check_count("k", k)
     phi, inside = _flat(attributions, region)
-    order = phi.argsort(dim=1, descending=True, stable=True)[:, :k]
-    return _known(inside.gather(1, order).to(phi).mean(1), inside)
+    k = min(k, phi.shape[1])
+    return _known(_inside_largest(phi, inside, torch.full_like(inside.sum(1), k)) / k, inside)
 
 
 def iou(attributions: Tensor, region: Tensor, *, threshold: float = 0.15) -> Tensor:
@@ -89,6 +90,14 @@ def _flat(attributions: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
             got=tuple(region.shape),
         ) from error
     return attributions.detach().flatten(1), region.flatten(1)
+
+
+def _inside_largest(phi: Tensor, inside: Tensor, count: Tensor) -> Tensor:
+    """How many of an example's ``count`` (B,) largest are inside; those equal to the last of them count in part."""
+    last = phi.sort(1, descending=True).values.gather(1, (count - 1).clamp_min(0)[:, None])
+    above, equal = phi > last, phi == last
+    places = count - above.sum(1)
+    return (above & inside).sum(1) + (equal & inside).sum(1).to(phi) * places / equal.sum(1)
 
 
 def _known(values: Tensor, inside: Tensor) -> Tensor:

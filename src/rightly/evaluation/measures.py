@@ -9,117 +9,32 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from rightly.core.annotation import Annotation
-from rightly.core.batch import Inputs, Model
+from rightly.core.batch import Model
 from rightly.core.citations import CITATIONS
 from rightly.core.errors import ArgumentError
 from rightly.core.gini import gini
-from rightly.core.scalar import single
 from rightly.evaluation import axioms, localisation
 from rightly.evaluation.ablation import ABLATION_METRICS, ablation
-from rightly.evaluation.explainer import Explainer, features, read
-from rightly.evaluation.faithfulness import Gaussian, attribution_sensitivity, infidelity
+from rightly.evaluation.explainer import features
+from rightly.evaluation.faithfulness import Gaussian, Removal, attribution_sensitivity, infidelity
 from rightly.evaluation.importance import share_inside
 from rightly.evaluation.sanity import model_randomisation, random_annotation_control
-from rightly.spaces import Input
-
-#: changes of an input are this share of the standard deviation of all inputs
-_NEAR = 0.1
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One explanation that is measured, with what it explains.
-
-    Attributes:
-        model, inputs, labels, annotation: as ``rt.evaluate`` got them; labels as tensor (B,) or None.
-        attributions: (B, *F).
-        explainer: asks the method again; None for attributions that came from elsewhere.
-        background: (T, *F), rows that stand for the data.
-        values: (B,), the explained number; reads the model at other inputs too.
-        n_samples: changes of an input, where a measure draws them.
-        seed: of whatever a measure draws.
-    """
-
-    model: Model
-    inputs: Inputs
-    labels: Tensor | None
-    annotation: Annotation | None
-    attributions: Tensor
-    explainer: Explainer | None
-    background: Tensor | None
-    values: Callable[[Tensor], Tensor]
-    n_samples: int
-    seed: int
-
-    @property
-    def asked(self) -> Explainer:
-        """The explainer of a measure that needs one."""
-        if self.explainer is None:
-            raise ArgumentError("this measure explains again", expected="a method", got="attributions from elsewhere")
-        return self.explainer
-
-    @property
-    def near(self) -> float:
-        """The size of a small change, in the unit of the inputs."""
-        return max(_NEAR * float(features(self.inputs).double().std()), 1e-12)
-
-    def region(self, name: str) -> tuple[Tensor, Tensor]:
-        """Attributions summed over the channels of images, and the region of ``annotation.name``: (B, *F) each.
-
-        Examples without annotation have an empty region.
-        """
-        phi = self.attributions.sum(1, keepdim=True) if self.attributions.ndim == 4 else self.attributions
-        values, known = (self.annotation or Annotation()).known(name, phi)
-        return phi, (values > 0.5) & known
-
-
-Missing = Callable[[Subject], str]
-
-
-def _again(subject: Subject) -> str:
-    return "" if subject.explainer else "the attributions came from elsewhere, and this measure explains again"
-
-
-def _changed_models(subject: Subject) -> str:
-    if _again(subject):
-        return _again(subject)
-    space = subject.asked.method.space
-    return _changed_inputs(subject) if isinstance(space, Input) else "the method does not explain the inputs"
-
-
-def _changed_inputs(subject: Subject) -> str:
-    x = subject.inputs
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        return "the inputs are not one floating point tensor"
-    return "" if x.shape == subject.attributions.shape else "the attributions are not shaped like the inputs"
-
-
-def _near(subject: Subject) -> str:
-    x = subject.inputs
-    near = isinstance(x, Tensor) and x.is_floating_point()
-    return _again(subject) or ("" if near else "the inputs are not one floating point tensor")
-
-
-def _module(subject: Subject) -> str:
-    return _again(subject) or ("" if isinstance(subject.model, nn.Module) else "the model is no module with layers")
-
-
-def _annotated(name: str, subject: Subject) -> str:
-    given = subject.annotation is not None and getattr(subject.annotation, name) is not None
-    return "" if given else f"no annotation says what is {name}"
-
-
-def _tabular(subject: Subject) -> str:
-    if _changed_inputs(subject) or subject.attributions.ndim != 2:
-        return _changed_inputs(subject) or "features are ablated from tables"
-    if subject.background is None or len(subject.background) < 2:
-        return "there are no other rows to replace features from"
-    return "" if single(read(subject.model, subject.inputs)) else "the model has several outputs"
-
-
-def _tabular_labelled(subject: Subject) -> str:
-    return _tabular(subject) or ("" if subject.labels is not None else "there are no labels")
+from rightly.evaluation.similarity import rank_correlation
+from rightly.evaluation.stability import agreement
+from rightly.evaluation.subject import (
+    Missing,
+    Subject,
+    again,
+    annotated,
+    changed_inputs,
+    changed_models,
+    module,
+    near,
+    other_seeds,
+    random_labels,
+    tabular,
+    tabular_labelled,
+)
 
 
 @dataclass(frozen=True)
@@ -166,6 +81,18 @@ def _infidelity(subject: Subject) -> Tensor:
     return found.relative
 
 
+def _removal_infidelity(subject: Subject) -> Tensor:
+    """What methods that multiply with a difference promise: features add up to what their removal does."""
+    x = features(subject.inputs)
+    mean = x.mean(0)
+    off = x - mean
+    slopes = torch.where(off != 0, subject.attributions / torch.where(off != 0, off, 1), 0)
+    found = infidelity(
+        slopes, subject.values, x, Removal(value=mean), n_samples=subject.n_samples, scaled=True, seed=subject.seed
+    )
+    return found.relative
+
+
 def _sensitivity(subject: Subject) -> Tensor:
     explain = partial(subject.asked, subject.model)
     found = attribution_sensitivity(
@@ -181,6 +108,17 @@ def _randomised(subject: Subject) -> Tensor:
     if not isinstance(subject.model, nn.Module):
         raise ArgumentError("nothing to randomise", expected="a module", got=type(subject.model).__name__)
     return model_randomisation(subject.model, explain, seed=subject.seed)[-1].similarity
+
+
+def _alike(subject: Subject) -> Tensor:
+    found = [subject.asked(model, subject.inputs) for model in subject.seeds]
+    return agreement([subject.attributions, *found]).rank_correlation
+
+
+def _relabelled(subject: Subject) -> Tensor:
+    if subject.relabelled is None:
+        raise ArgumentError("nothing to compare with", expected="a model of labels in random order", got=None)
+    return rank_correlation(subject.attributions.abs(), subject.asked(subject.relabelled, subject.inputs).abs())
 
 
 def _inside(subject: Subject) -> Tensor:
@@ -205,20 +143,20 @@ def _control(subject: Subject) -> Tensor:
 
 
 def _ablated(name: str, subject: Subject) -> float:
-    """Labels 0 and 1 are classes, any others values."""
-    labels = subject.labels
-    x, background = features(subject.inputs), subject.background
+    """Of a single output labels 0 and 1 are classes, any others values."""
+    labels, background = subject.labels, subject.background
     if background is None:
         raise ArgumentError("there are no other rows to replace features from", expected="background rows", got=None)
     binary = labels is not None and not bool(((labels != 0) & (labels != 1)).any())
     found = ablation(
-        lambda rows: read(subject.model, rows),
-        x,
+        subject.read,
+        features(subject.inputs),
         subject.attributions,
         background,
         labels,
+        target=subject.target,
         metrics=[name],
-        score="auc" if binary else "r2",
+        score="accuracy" if subject.target is not None else "auc" if binary else "r2",
         seed=subject.seed,
     )
     return found[name].area
@@ -235,7 +173,7 @@ def _of_ablation(name: str) -> str:
 
 
 _SHARE, _ANY, _POSITIVE = (0.0, 1.0), (-torch.inf, torch.inf), (0.0, torch.inf)
-_RELEVANT, _IRRELEVANT = partial(_annotated, "relevant"), partial(_annotated, "irrelevant")
+_RELEVANT, _IRRELEVANT = partial(annotated, "relevant"), partial(annotated, "irrelevant")
 
 _KNOWN = [
     Measure(
@@ -253,7 +191,7 @@ _KNOWN = [
         _POSITIVE,
         "sundararajan2017",
         lambda s: axioms.completeness(s.asked, s.model, s.inputs).relative,
-        _again,
+        again,
     ),
     Measure(
         "sensitivity",
@@ -262,7 +200,7 @@ _KNOWN = [
         _POSITIVE,
         "sundararajan2017",
         lambda s: axioms.sensitivity(s.asked, s.model, s.inputs, seed=s.seed).relative,
-        _changed_models,
+        changed_models,
     ),
     Measure(
         "implementation_invariance",
@@ -271,7 +209,7 @@ _KNOWN = [
         _POSITIVE,
         "sundararajan2017",
         lambda s: axioms.implementation_invariance(s.asked, s.model, s.inputs, seed=s.seed).relative,
-        _changed_models,
+        changed_models,
     ),
     Measure(
         "linearity",
@@ -280,7 +218,7 @@ _KNOWN = [
         _POSITIVE,
         "sundararajan2017",
         lambda s: axioms.linearity(s.asked, s.model, s.inputs).relative,
-        _changed_models,
+        changed_models,
     ),
     Measure(
         "symmetry",
@@ -289,16 +227,26 @@ _KNOWN = [
         _POSITIVE,
         "erion2021",
         lambda s: axioms.symmetry(s.asked, s.model, s.inputs, seed=s.seed).relative,
-        _changed_models,
+        changed_models,
     ),
     Measure(
         "infidelity",
-        "error in predicting what small changes of the input do, best scaled; 1 is what zeros give",
+        "error in predicting what small changes of the input do, best scaled; favours gradients; 1 is what zeros give",
         False,
         _POSITIVE,
         "yeh2019",
         _infidelity,
-        _changed_inputs,
+        changed_inputs,
+    ),
+    Measure(
+        "infidelity_removal",
+        "error in predicting what setting features to their mean does, best scaled; 1 is what zeros give",
+        False,
+        _POSITIVE,
+        "yeh2019",
+        _removal_infidelity,
+        changed_inputs,
+        default=False,
     ),
     Measure(
         "max_sensitivity",
@@ -307,7 +255,7 @@ _KNOWN = [
         _POSITIVE,
         "yeh2019",
         _sensitivity,
-        _near,
+        near,
     ),
     Measure(
         "model_randomisation",
@@ -316,7 +264,25 @@ _KNOWN = [
         (-1.0, 1.0),
         "adebayo2018",
         _randomised,
-        _module,
+        module,
+    ),
+    Measure(
+        "label_randomisation",
+        "rank correlation with the explanation of a model trained on labels in random order",
+        False,
+        (-1.0, 1.0),
+        "adebayo2018",
+        _relabelled,
+        random_labels,
+    ),
+    Measure(
+        "seed_agreement",
+        "rank correlation between the explanations of models that differ by their seed, mean over pairs",
+        True,
+        (-1.0, 1.0),
+        "adebayo2018",
+        _alike,
+        other_seeds,
     ),
     Measure(
         "energy_pointing_game",
@@ -380,7 +346,7 @@ _KNOWN = [
             _ANY,
             "erion2021",
             partial(_ablated, name),
-            _tabular_labelled if "absolute" in name else _tabular,
+            tabular_labelled if "absolute" in name else tabular,
             default=name.endswith("mask"),
         )
         for name in ABLATION_METRICS

@@ -100,7 +100,8 @@ def score(labels: Array, predictions: Array, names: list[str]) -> dict[str, floa
         names: see ``METRICS``.
 
     Raises:
-        ArgumentError: a metric is not known or cannot be computed, or predictions are not finite.
+        ArgumentError: a metric is not known or cannot be computed, predictions are not finite, or labels are no classes
+            0 to C - 1.
         ShapeError: labels and predictions do not fit.
     """
     if unknown := [name for name in names if name not in METRICS]:
@@ -116,4 +117,18 @@ def score(labels: Array, predictions: Array, names: list[str]) -> dict[str, floa
                 expected="labels (N,) and " + ("probabilities (N, C)" if dims == 2 else "values (N,)"),
                 got=f"labels {labels.shape} and predictions {predictions.shape}",
             )
+        if dims == 2:
+            check_classes(labels, predictions.shape[1])
     return {name: METRICS[name].measure(labels, predictions) for name in names}
+
+
+def check_classes(labels: Array, classes: int) -> None:
+    """Raise ``ArgumentError`` unless labels are whole numbers from 0 to ``classes`` - 1."""
+    whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == np.bool_ or (labels == np.floor(labels)).all()
+    if not whole or labels.min() < 0 or labels.max() >= classes:
+        raise ArgumentError(
+            "labels count the columns of the predictions",
+            expected=f"class numbers 0 to {classes - 1}",
+            got=", ".join(map(str, np.unique(labels)[:5].tolist())),
+            mend="number the classes from 0 in the order of the columns",
+        )

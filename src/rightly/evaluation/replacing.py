@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from rightly.core.errors import ShapeError
 
-#: rows (M, F) -> outputs (M,) or (M, 1)
+#: rows (M, F) -> outputs (M,) or (M, 1); of a classifier (M, C)
 Predict = Callable[[Any], Any]
 
 #: added to the variances, as published, so that features that repeat each other can be imputed
@@ -30,14 +31,18 @@ class Replacing:
 
     def __init__(self, predict: Predict, inputs: Tensor, background: Tensor, drawn: Tensor, chunk_size: int) -> None:
         self.predict, self.inputs, self.chunk_size = predict, inputs, chunk_size
-        self.rows = background[drawn]
-        exact = background.double()
-        self.mean = exact.mean(0)
-        self.covariance = torch.cov(exact.T).reshape(2 * exact.shape[1:])
-        self.covariance = self.covariance + _RIDGE * torch.eye(len(self.mean), dtype=exact.dtype, device=exact.device)
+        self.rows, self._background = background[drawn], background
+        self.mean = background.double().mean(0)
+
+    @cached_property
+    def covariance(self) -> Tensor:
+        """(F, F), which only ``impute`` asks for: of many features it is large."""
+        exact = self._background.double()
+        found = torch.cov(exact.T).reshape(2 * exact.shape[1:])
+        return found + _RIDGE * torch.eye(len(found), dtype=exact.dtype, device=exact.device)
 
     def __call__(self, how: str, replaced: Tensor) -> Tensor:
-        """Outputs (N,) in double precision.
+        """Outputs (N, C) in double precision; C is 1 where ``predict`` gives one number.
 
         Args:
             how: ``mask``, ``resample`` or ``impute``.
@@ -50,7 +55,7 @@ class Replacing:
         }[how]
         at_once = max(1, self.chunk_size // rows_each)
         parts = zip(self.inputs.split(at_once), replaced.split(at_once), strict=True)
-        return torch.cat([self._outputs(fill(x, part)).reshape(len(x), -1).mean(1) for x, part in parts])
+        return torch.cat([self._outputs(fill(x, part)).unflatten(0, (len(x), -1)).mean(1) for x, part in parts])
 
     def _mask(self, x: Tensor, replaced: Tensor) -> Tensor:
         return torch.where(replaced, self.mean.to(x), x)
@@ -73,11 +78,10 @@ class Replacing:
 
     def _outputs(self, rows: Tensor) -> Tensor:
         found = torch.as_tensor(self.predict(rows))
-        if found.shape not in {(len(rows),), (len(rows), 1)}:
+        if found.ndim not in (1, 2) or len(found) != len(rows):
             raise ShapeError(
-                "one number an example is ablated",
-                expected=f"({len(rows)},) or ({len(rows)}, 1)",
+                "numbers are ablated",
+                expected=f"({len(rows)},), ({len(rows)}, 1) or ({len(rows)}, classes)",
                 got=tuple(found.shape),
-                mend="choose a class: lambda rows: model(rows)[:, 1]",
             )
-        return found.reshape(-1).to(self.inputs.device, torch.float64)
+        return found.reshape(len(rows), -1).to(self.inputs.device, torch.float64)

@@ -30,7 +30,8 @@ def smoothed(model: nn.Module, beta: float = 10.0) -> Smoothed:
         A module. After a pass its ``swapped`` says what was replaced, and how often.
 
     Raises:
-        ArgumentError: from a pass in which nothing was replaced.
+        ArgumentError: from a pass in which nothing was replaced, or one under activation checkpointing inside the
+            model, whose second computation would be that of the model as it is.
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError("a model is smoothed", expected="torch.nn.Module", got=type(model).__name__)

@@ -268,13 +268,22 @@ def _direction(parameters: list[Tensor], gradients: list[Tensor | None], draws: 
 
 
 def _seconds(objective: Objective, loss: Callable[[Objective], Tensor], repeats: int = 3) -> float:
-    """Median time of a forward and backward pass on a copy."""
+    """Median time of a forward and backward pass on a copy, to its end on the device that it runs on."""
     copied = copy.deepcopy(objective)
     parameters = [p for p in copied.parameters() if p.requires_grad]
+    device = next(iter(parameters), torch.empty(0)).device
     times = []
     with seeding.guarded("check"):
         for _ in range(repeats + 1):
+            _wait_for(device)
             start = time.perf_counter()
             autodiff.parameter_gradient(loss(copied), parameters)
+            _wait_for(device)
             times.append(time.perf_counter() - start)
     return statistics.median(times[1:])
+
+
+def _wait_for(device: torch.device) -> None:
+    """An accelerator is handed its work and has not done it when a call returns."""
+    if device.type not in ("cpu", "meta"):
+        torch.accelerator.synchronize(device)

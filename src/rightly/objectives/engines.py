@@ -14,7 +14,7 @@ from rightly.attributions import Gradient, InputXGradient
 from rightly.core import autodiff, seeding
 from rightly.core.batch import Inputs, call, outputs_of, rows, take, tensors
 from rightly.core.engines import DoubleBackward, FiniteDifferences, TwoPhase
-from rightly.core.errors import ArgumentError
+from rightly.core.errors import ArgumentError, NotConnectedError
 from rightly.core.frozen import FrozenMasks, FrozenStack, fits
 from rightly.core.intercept import Unsupported
 from rightly.core.operators import KINKED, mode_matters, operators, saved_bytes
@@ -157,12 +157,16 @@ class Engines:
     # ---- choosing
 
     def _choose(self, term: Term, inputs: Inputs, labels: Tensor | None) -> EngineChoice:
-        if term.engine == "double-backward":
+        if term.engine == "double-backward" and term.attribution.order == 1:
             return EngineChoice("double-backward", "asked for")
         # a target given as a tensor counts the examples
         whole = isinstance(term.attribution.target, Tensor)
         few = torch.arange(rows(inputs) if whole else min(_EXAMPLES, rows(inputs)))
         trial = _Trial(self, term, take(inputs, few), None if labels is None else labels[few.to(labels.device)])
+        if term.attribution.order > 1:
+            trial.prove_curved()
+        if term.engine == "double-backward":
+            return EngineChoice("double-backward", "asked for")
         if term.engine == "finite-differences":
             return trial.differences()
         choice = trial.frozen()
@@ -202,6 +206,18 @@ class _Trial:
     def bytes_a_point(self) -> float:
         """What double backward's graph keeps for each of them."""
         return self.size / max(self.counted.points, 1)
+
+    def prove_curved(self) -> None:
+        """Raise ``NotConnectedError`` where second derivatives, and all that could change them, are exactly zero."""
+        found, gradients = self._pulled(DoubleBackward())
+        if not found.any() and not any(gradient is not None and gradient.any() for gradient in gradients):
+            raise NotConnectedError(
+                f"the second derivatives in the term {self.term.name!r} are zero: it would train nothing",
+                expected="a model that curves: GELU, SiLU, softplus, tanh",
+                got="a linear model, or one that is linear between its kinks, as with ReLU",
+                mend="train rt.models.smoothed(model), which shares its weights, or ask rt.GradientDifferences, which "
+                "sees kinks (recipes.hessian_penalty(step=...))",
+            )
 
     def error(self, engine: Engine) -> float:
         """Relative error of the attributions and of a random pull-back to the parameters."""

@@ -108,7 +108,7 @@ def learned_by(term: AnyTerm) -> nn.Module | None:
 
 
 def learned(terms: Sequence[AnyTerm], model: nn.Module) -> list[nn.Module]:
-    """What priors learn, where the model is and as precise as it is, in float32 at least."""
-    found = [module for module in map(learned_by, terms) if module is not None]
+    """What priors learn, where the model is and as precise as it is, in float32 at least; what two share, once."""
+    found = dict.fromkeys(module for module in map(learned_by, terms) if module is not None)
     like = next(model.parameters(), torch.empty(0))
     return [module.to(like.device, torch.promote_types(like.dtype, torch.float32)) for module in found]

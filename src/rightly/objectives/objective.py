@@ -344,7 +344,7 @@ class Objective(nn.Module):
                 expected="a number set by objective.set_weight(...), or part='both'",
                 got="part='prior'",
             )
-        self.weights[term.name] = _ratio(float(task.detach()), float(penalty.detach()))
+        self.weights[term.name] = _ratio(float(task.detach()), float(penalty.detach()), task.device)
 
     @torch.no_grad()
     def ratios(self, batches: Iterable[tuple[Any, ...]]) -> dict[str, float]:
@@ -353,15 +353,17 @@ class Objective(nn.Module):
         Args:
             batches: of (inputs, labels) or (inputs, labels, annotation); a handful.
         """
-        task = 0.0
+        task, device = 0.0, torch.device("cpu")
         penalties = dict.fromkeys(self.weights, 0.0)
         for position, (inputs, labels, *rest) in enumerate(batches):
             with seeding.guarded(), autodiff.keeping_buffers(self.model):
                 task += float(self._task_loss(outputs_of(call(self.model, inputs)), labels))
-            for term in self.terms:
-                draws = seeding.generator(self.seed, "balance", position)
-                penalties[term.name] += float(self.penalty(term, inputs, labels, rest[0] if rest else None, draws))
-        return {name: _ratio(task, penalty) for name, penalty in penalties.items()}
+            with seeding.guarded(), autodiff.keeping_buffers(self.trained()):
+                for term in self.terms:
+                    draws = seeding.generator(self.seed, "balance", position)
+                    penalties[term.name] += float(self.penalty(term, inputs, labels, rest[0] if rest else None, draws))
+            device = labels.device
+        return {name: _ratio(task, penalty, device) for name, penalty in penalties.items()}
 
     def set_weight(self, name: str, weight: float) -> None:
         """Settle or change a term's weight."""
@@ -387,7 +389,7 @@ def _some(batch: int, fraction: float, generator: torch.Generator) -> Tensor:
     return torch.randperm(batch, generator=generator)[: math.ceil(fraction * batch)]
 
 
-def _ratio(task: float, penalty: float) -> float:
+def _ratio(task: float, penalty: float, device: torch.device) -> float:
     """Task loss over penalty over all processes; NaN (not settled) when a penalty of zero gives no scale."""
-    sums = distributed.global_sum(torch.tensor([task, penalty], dtype=torch.float64))
-    return float(sums[0] / sums[1]) if sums[1] > 0 else math.nan
+    above, below = distributed.summed([task, penalty], device)
+    return above / below if below > 0 else math.nan

@@ -5,36 +5,29 @@ Our convention: a penalty sums over features and averages over examples, like th
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from rightly.attributions import ExpectedGradients, Gradient
-from rightly.core.checks import check_count, check_number
+from rightly.attributions import (
+    Attribution,
+    ExpectedGradients,
+    Gradient,
+    GradientDifferences,
+    Hessian,
+    HessianProducts,
+)
+from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError
 from rightly.core.scalar import Output
 from rightly.core.types import Reference
+from rightly.objectives.perturbed import Inside, PerturbationTerm
 from rightly.objectives.term import Term, Weight
 from rightly.objectives.weights import Layers, WeightTerm, weight_count
-from rightly.priors import L1, L2, GraphSmoothness, Irrelevant, Sparsity, TotalVariation
+from rightly.perturbations import FGSM, Occlude, Perturbation
+from rightly.priors import L1, L2, GraphSmoothness, Sparsity, TotalVariation
 
-
-def right_for_the_right_reasons(
-    weight: Weight = 1000.0, *, input_scale: float = 1.0, output: Output = "log_prob_sum"
-) -> Term:
-    """Ross, Hughes, Doshi-Velez (2017), eq. 1: squared gradient of the sum of log-probabilities where A = 1.
-
-    Args:
-        weight: the paper's lambda_1 (its experiments: 1000). Both of its terms are sums over examples, both of ours
-            are means, so the number is the same.
-        input_scale: how many times larger the paper's inputs are than yours. It used raw bytes: for images in
-            [0, 1] pass 255, which divides lambda by 255^2 (1000 becomes 0.0154).
-        output: which gradient; the paper's choice by default.
-    """
-    check_number("input_scale", input_scale, positive=True)
-    if not isinstance(weight, str):
-        weight = weight / input_scale**2
-    return Term(Gradient(output=output), Irrelevant(), weight, "right_reasons")
+GradientNorm = Literal["l1", "l2"]
 
 
 def sparse_attribution_prior(
@@ -108,7 +101,9 @@ def neural_lasso(weight: Weight = 1.0, *, output: Output = "log_prob_sum", paper
     Args:
         weight: of their sum over features; or, with ``paper_features``, the lambda of Erion et al. (2021) for a model
             of so many features, of which it takes the mean.
-        output: ``"log_prob_sum"`` is "L1: Grad (Ross)" of Erion et al. (2021), ``"logit"`` its "L1: Grad".
+        output: ``"log_prob_sum"``, the sum over classes of log-probabilities, is the paper's, and "L1: Grad (Ross)" of
+            Erion et al. (2021); ``"logit"`` is its "L1: Grad". With the loss it is
+            ``double_backpropagation(norm="l1")``, the defence of Ross (2018, figure 4.1).
     """
     return Term(Gradient(output=output), L1(), _over(weight, paper_features), "neural_lasso")
 
@@ -169,16 +164,129 @@ def graph_attribution_prior(
     return Term(ExpectedGradients(reference, n_samples=n_samples), GraphSmoothness(adjacency), weight, "graph")
 
 
-def double_backpropagation(weight: Weight = 1.0, *, paper_batch: int | None = None) -> Term:
+def double_backpropagation(weight: Weight = 1.0, *, norm: GradientNorm = "l2", paper_batch: int | None = None) -> Term:
     """Drucker and Le Cun (1992); Ross (2018), eq. 3.6: squared norm of the loss' input gradient.
 
     Args:
         weight: of the mean squared norm; or, with ``paper_batch``, the published code's lambda at that batch size,
             which is half the squared gradient of the *batch mean* loss: lambda / (2 B) (56234 at B = 256 is 110).
+        norm: ``"l1"`` sums absolute gradients instead (Ross 2018, 4.1.1), whose published lambda is the same number
+            at every batch size.
+        paper_batch: see ``weight``.
     """
-    if paper_batch is not None and not isinstance(weight, str):
-        weight = weight / (2 * check_count("paper_batch", paper_batch))
-    return Term(Gradient(output="loss"), L2(), weight, "double_backpropagation")
+    return _on_gradient("loss", weight, norm, _batch_mean(norm, paper_batch), "double_backpropagation")
+
+
+def certainty_sensitivity(
+    weight: Weight = 1.0,
+    *,
+    norm: GradientNorm = "l2",
+    paper_batch: int | None = None,
+    paper_features: int | None = None,
+) -> Term:
+    """Ross (2018), figure 3.9, "insensitive": norm of the gradient of the cross-entropy against 1 / K; no labels.
+
+    Args:
+        weight: of the mean squared norm (``"l1"``: the mean sum of absolute values); or, with ``paper_batch``, the
+            published code's lambda at that batch size, as in ``double_backpropagation``.
+        norm: ``"l2"`` or ``"l1"``.
+        paper_batch, paper_features: the published ``"l1"`` is a mean over rows and features where its double
+            backpropagation is a sum, and so needs both: lambda / (B D).
+    """
+    count = _batch_mean(norm, paper_batch)
+    if norm == "l1" and paper_batch is not None:
+        if paper_features is None:
+            raise ArgumentError("the published penalty is a mean over features", expected="paper_features", got=None)
+        count = paper_batch * check_count("paper_features", paper_features)
+    return _on_gradient("loss_uniform", weight, norm, count, "certainty_sensitivity")
+
+
+def adversarial_training(
+    weight: Weight = 1.0, *, eps: float = 0.3, clip: tuple[float, float] | None = (0.0, 1.0)
+) -> PerturbationTerm:
+    """Kurakin, Goodfellow, Bengio (2017), as in Ross (2018), 3.2.2: the loss at FGSM examples of predicted labels.
+
+    Args:
+        weight: of the loss at changed inputs. The thesis takes (clean + changed) / 2: half of our total at weight 1,
+            which an Adam does not notice; a penalty beside it counts twice there (see ``both_defences``).
+        eps: of the step; the thesis' 0.3, for pixels in [0, 1].
+        clip: the pixels' range.
+    """
+    return PerturbationTerm(FGSM(eps, labels="predicted", clip=clip), weight=weight, name="adversarial_training")
+
+
+def both_defences(
+    weight: Weight = 1.0,
+    *,
+    eps: float = 0.3,
+    clip: tuple[float, float] | None = (0.0, 1.0),
+    paper_batch: int | None = None,
+) -> list[Term | PerturbationTerm]:
+    """Ross (2018), figure 3.2, "both defenses": adversarial training and double backpropagation, two terms.
+
+    Args:
+        weight, paper_batch: of double backpropagation, beside the mean of clean and adversarial loss. Ours is their
+            sum, so that the term gets twice that weight. Its gradient is that of the clean loss, as in the published
+            code.
+        eps, clip: as in ``adversarial_training``.
+    """
+    twice = weight if isinstance(weight, str) else 2 * weight
+    return [adversarial_training(eps=eps, clip=clip), double_backpropagation(twice, paper_batch=paper_batch)]
+
+
+def agreement(
+    weight: Weight = 1.0, *, perturbation: Perturbation | None = None, inside: Inside | None = "irrelevant"
+) -> PerturbationTerm:
+    """The clean and the changed input get the same answer: Zheng et al. (2016), stability training.
+
+    With ``perturbation=PGD(...)`` and ``inside=None`` it is TRADES (Zhang et al. 2019) but for its inner loss.
+
+    Args:
+        weight: of the divergence of the two answers, the papers' alpha and beta: they take means over examples too.
+        perturbation: what changes; by default the batch's mean replaces the region.
+        inside: as in ``rt.PerturbationTerm``.
+    """
+    return PerturbationTerm(perturbation or Occlude("mean"), "agreement", inside, weight=weight, name="agreement")
+
+
+def _on_gradient(output: Output, weight: Weight, norm: GradientNorm, count: int | None, name: str) -> Term:
+    if norm not in get_args(GradientNorm):
+        raise ArgumentError("unknown norm", expected=", ".join(get_args(GradientNorm)), got=repr(norm))
+    return Term(Gradient(output=output), L1() if norm == "l1" else L2(), _over(weight, count), name)
+
+
+def _batch_mean(norm: GradientNorm, batch: int | None) -> int | None:
+    """What the published lambda is divided by: half the squares of gradients of a mean over the batch."""
+    return None if batch is None or norm == "l1" else 2 * check_count("paper_batch", batch)
+
+
+def hessian_penalty(
+    weight: Weight = 1.0,
+    *,
+    n_samples: int | None = None,
+    step: float | None = None,
+    output: Output = "log_odds",
+) -> Term:
+    """Bishop (1993); Rifai et al. (2011); Ross (2018, 4.1.2): squared Frobenius norm of the input Hessian.
+
+    Curvature of a ReLU network is zero almost everywhere, so that it needs ``rt.models.smoothed``, or ``step``.
+
+    Args:
+        weight: of the mean over examples of the sum over all ordered pairs of features.
+        n_samples: estimate the norm from so many random directions an example, each costing what a feature costs of
+            the exact one, which is the default.
+        step: estimate it from first derivatives only, as Rifai et al. do, under noise of this standard deviation
+            (of ``n_samples`` draws, one by default).
+        output: whose curvature; the thesis draws that of the log-odds.
+    """
+    method: Attribution
+    if step is not None:
+        method = GradientDifferences(n_samples=n_samples or 1, step=step, output=output)
+    elif n_samples is not None:
+        method = HessianProducts(n_samples=n_samples, output=output)
+    else:
+        method = Hessian(output=output)
+    return Term(method, L2(), weight, "hessian")
 
 
 def _over(weight: Weight, count: int | None) -> Weight:

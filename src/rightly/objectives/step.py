@@ -86,12 +86,12 @@ class Step:
         alike = tuple(first.setdefault(id(part), position) for position, part in enumerate(every))
         shapes = tuple((part.shape, part.stride(), part.dtype, part.device, part.requires_grad) for part in every)
         modes = tuple(module.training for module in self.objective.modules())
-        return self.part, tuple(self.weights), tuple(self._known()), repr(self._others()), shapes, modes, alike
+        named = tuple(self._known()), self.annotation and self.annotation.per_class
+        return self.part, tuple(self.weights), named, repr(self._others()), shapes, modes, alike
 
     def _known(self) -> dict[str, Tensor]:
         """The fields that the annotation has."""
-        fields = {} if self.annotation is None else vars(self.annotation)
-        return {name: value for name, value in fields.items() if value is not None}
+        return {} if self.annotation is None else self.annotation.given()
 
     def _others(self) -> Any:
         """What the inputs are beside their tensors: names, flags."""

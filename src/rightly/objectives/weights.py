@@ -9,7 +9,9 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from rightly.core import autodiff
 from rightly.core.errors import ArgumentError
 from rightly.core.stacked import StackedLayerNorm, StackedLinear
 from rightly.objectives.model_term import Batch, ModelTerm
@@ -30,7 +32,9 @@ class WeightTerm(ModelTerm):
     """``weight * penalty`` of the model's weights: the regularisers that priors on explanations are compared with.
 
     Weights are what connects units: parameters of two dimensions or more. Biases, and the scales of normalisation,
-    are left alone, as are weights that are not trained. The penalty is a sum over weights, whatever the batch.
+    are left alone, as are weights that are not trained. The penalty is a sum over weights, whatever the batch. Of a
+    weight that is computed from others (``torch.nn.utils.parametrize``: weight norm, spectral norm) what the layer
+    multiplies with counts, not its parts.
 
     Args:
         penalty: ``"l1"``, the sum of absolute weights; ``"l2"``, the sum of squared ones (its gradient is twice the
@@ -115,13 +119,36 @@ _PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
 def _by_unit(model: nn.Module) -> Iterator[Tensor]:
     """Each layer's weights, what leaves one input unit in a row: (units, group); of M models (M, units, group)."""
     known: set[int] = set()
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            stacked = isinstance(module, StackedLinear)
+    for module in _layers(model):
+        stacked = isinstance(module, StackedLinear)
+        for name, parameter, trained in _parameters(module):
             connects = name == "weight" if stacked else parameter.ndim > 1 and not isinstance(module, _SCALING)
-            if connects and parameter.requires_grad and id(parameter) not in known:
+            if connects and trained and id(parameter) not in known:
                 known.add(id(parameter))
                 yield parameter if stacked else _rows_of_units(module, parameter)
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    """All modules but those that only compute a layer's weights."""
+    parametrised = [module for module in model.modules() if parametrize.is_parametrized(module)]
+    parts = {part for module in parametrised for part in _parts(module).modules()}
+    return [module for module in model.modules() if module not in parts]
+
+
+def _parameters(module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
+    """The module's own, as it uses them: name, values, whether they are trained."""
+    for name, parameter in module.named_parameters(recurse=False):
+        yield name, parameter, parameter.requires_grad
+    if parametrize.is_parametrized(module):
+        # as the last pass left it: in training mode a spectral norm would go on with every look at it
+        with autodiff.evaluating(_parts(module).modules()):
+            for name, parts in _parts(module).items():
+                yield name, getattr(module, name), any(part.requires_grad for part in parts.parameters())
+
+
+def _parts(module: nn.Module) -> nn.ModuleDict:
+    found: nn.ModuleDict = module.parametrizations  # type: ignore[assignment]
+    return found
 
 
 def _rows_of_units(module: nn.Module, weights: Tensor) -> Tensor:

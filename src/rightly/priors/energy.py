@@ -47,5 +47,5 @@ class Energy(Prior):
 
     def penalty(self, attributions: Tensor, annotation: Annotation | None, target: Tensor | None) -> Tensor:
         """(B,)."""
-        relevant, known = needed(annotation, "relevant", attributions)
+        relevant, known = needed(annotation, "relevant", attributions, target)
         return energy(attributions, torch.where(known, relevant, torch.ones_like(relevant)), self.positive)

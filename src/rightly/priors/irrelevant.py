@@ -44,5 +44,5 @@ class Irrelevant(Prior):
 
     def penalty(self, attributions: Tensor, annotation: Annotation | None, target: Tensor | None) -> Tensor:
         """(B,)."""
-        marked, _ = needed(annotation, "irrelevant", attributions)
+        marked, _ = needed(annotation, "irrelevant", attributions, target)
         return irrelevant(attributions, marked, self.norm)

@@ -37,5 +37,5 @@ class MatchTargets(Prior):
 
     def penalty(self, attributions: Tensor, annotation: Annotation | None, target: Tensor | None) -> Tensor:
         """(B,)."""
-        targets, known = needed(annotation, "targets", attributions)
+        targets, known = needed(annotation, "targets", attributions, target)
         return match_targets(attributions, targets, known, self.norm)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rightly.core import autodiff
 from rightly.core.annotation import Annotation
 from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.registry import register
@@ -68,7 +69,10 @@ class MetaFeatures(Prior):
 
     def _predicted(self, meta: Tensor) -> Tensor:
         like = next(self.module.parameters(), meta)
-        predicted: Tensor = self.module(meta.to(like))
+        # who only asks changes nothing: no dropout, and statistics that stay
+        asked = () if torch.is_grad_enabled() else self.module.modules()
+        with autodiff.evaluating(asked):
+            predicted: Tensor = self.module(meta.to(like))
         if predicted.shape not in ((len(meta),), (len(meta), 1)):
             raise ShapeError(
                 "the predictor gives one number a feature",

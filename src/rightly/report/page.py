@@ -13,11 +13,13 @@ from rightly.report.cleaning import Record, cleaned
 from rightly.report.schema import validate_figures, validate_record
 from rightly.report.sections.about import again, glossary, notes
 from rightly.report.sections.data import data
+from rightly.report.sections.discovery import discovery
 from rightly.report.sections.extras import extras
 from rightly.report.sections.maps import maps
 from rightly.report.sections.models import models
 from rightly.report.sections.reliance import reliance
 from rightly.report.sections.results import results
+from rightly.report.sections.rules import rules
 from rightly.report.sections.training import training, weight
 from rightly.report.verdict import cautions, conclusion
 
@@ -30,7 +32,9 @@ def sections(record: Record, figures: Record) -> list[Section]:
     found = [
         data(record),
         models(record),
+        discovery(record),
         results(record),
+        rules(record),
         reliance(record, figures),
         maps(record, figures),
         training(record),

@@ -187,12 +187,55 @@ _COMPARISON = both(
 )
 
 
+_RULE = fields(
+    {
+        "text": text,
+        "line": integer(1),
+        "weight": number(0),
+        "threshold": number(0, 1),
+        "runs": mapping(
+            fields({"examples": integer(0), "holds": nullable(_INTERVAL), "violation": nullable(_INTERVAL)}), least=1
+        ),
+    },
+    {"exceptions": number(0, 1), "comparison": nullable(_COMPARISON)},
+)
+
+
+_MATRIX = sequence(sequence(_NUMBER))
+_DISCOVERY = fields(
+    {
+        "models": mapping(fields(dict.fromkeys(("weight", "train", "validation"), nullable(_NUMBER)))),
+        "similarity": _MATRIX,
+        "overlap": _MATRIX,
+        "distinct": sequence(text),
+        **dict.fromkeys(("cutoff", "tolerance"), number(0)),
+    },
+    {"method": text, "stopped": text},
+)
+
+
 def _known_runs(value: Any, path: str) -> Iterator[str]:
     expected = "one of the runs (" + ", ".join(value["runs"]) + ")"
     for metric, entry in value["comparison"].items():
         for key in ("run", "against"):
             if key in entry and entry[key] not in value["runs"]:
                 yield problem(f"comparison.{metric}.{key}", expected, entry[key])
+    for index, rule in enumerate(value.get("rules", [])):
+        for name in rule["runs"]:
+            if name not in value["runs"]:
+                yield problem(f"rules[{index}].runs", expected, name)
+    yield from _whole_discovery(value["discovery"], list(value["runs"]), expected) if "discovery" in value else ()
+
+
+def _whole_discovery(found: Any, runs: list[str], expected: str) -> Iterator[str]:
+    """A model for each run, and a row and a column of the matrices."""
+    if set(found["models"]) != set(runs):
+        yield problem("discovery.models", "each of the runs", sorted(found["models"]))
+    if set(found["distinct"]) - set(runs):
+        yield problem("discovery.distinct", expected, found["distinct"])
+    for key in ("similarity", "overlap"):
+        if (sizes := [len(row) for row in found[key]]) != [len(runs)] * len(runs):
+            yield problem(f"discovery.{key}", "a row and a column for each run", sizes)
 
 
 _RECORD = both(
@@ -215,6 +258,8 @@ _RECORD = both(
             "versions": mapping(text),
             "conclusion": sequence(text),
             "notes": sequence(text),
+            "rules": sequence(_RULE),
+            "discovery": _DISCOVERY,
         },
     ),
     _known_runs,
@@ -287,6 +332,15 @@ def _rows_fit(value: Any, path: str) -> Iterator[str]:
             yield problem(f"{path}.rows[{index}]", f"a list of {width}, one per column", row)
 
 
+def _phrases_fit(value: Any, path: str) -> Iterator[str]:
+    for index, phrase in enumerate(value["phrases"]):
+        if not 0 <= phrase["first"] <= phrase["last"] < len(value["words"]):
+            ends = f"{phrase['first']} to {phrase['last']}"
+            yield problem(f"{path}.phrases[{index}]", f"words within the {len(value['words'])}", ends)
+
+
+_PHRASE = fields({"first": integer(0), "last": integer(0), "row": integer(0), "score": _NUMBER}, {})
+
 _FIGURES = fields(
     {},
     {
@@ -297,6 +351,9 @@ _FIGURES = fields(
                 {"title": text, "series": sequence(_SERIES)},
                 {"x_label": nullable(text), "y_label": nullable(text)},
             )
+        ),
+        "sentences": sequence(
+            both(fields({"title": text, "words": sequence(text), "phrases": sequence(_PHRASE)}, {}), _phrases_fit)
         ),
         "tables": sequence(
             both(fields({"title": text, "columns": sequence(text), "rows": sequence(sequence(_CELL))}), _rows_fit)

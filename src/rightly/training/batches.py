@@ -29,10 +29,18 @@ class Batches:
         shuffle: a new order every epoch.
         seed: of the order.
         device: where batches go; None leaves them where they are.
+        always: rows (R,) that are in every batch, beside ``batch_size`` of the others.
     """
 
     def __init__(
-        self, data: Data, *, batch_size: int, shuffle: bool, seed: int, device: torch.device | str | None = None
+        self,
+        data: Data,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        device: torch.device | str | None = None,
+        always: Tensor | None = None,
     ) -> None:
         self.batch_size, self.shuffle, self.seed, self.device = batch_size, shuffle, seed, device
         self.memory: Batch | None = None
@@ -56,6 +64,7 @@ class Batches:
                 expected="(inputs, labels), a dataset, a DataLoader, or an iterable of batches",
                 got=type(data).__name__,
             )
+        self.always = None if always is None else self._rows(always)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch."""
@@ -81,10 +90,35 @@ class Batches:
         if n == 0:
             return []
         order = torch.randperm(n, generator=draws) if self.shuffle else torch.arange(n)
+        if self.always is not None:
+            order = order[~torch.isin(order, self.always)]
         parts = list(order.split(self.batch_size))
         if len(parts) > 1 and len(parts[-1]) == 1 and self.batch_size > 1:
             parts[-2:] = [torch.cat(parts[-2:])]
-        return parts
+        return parts if self.always is None else [torch.cat([self.always, part]) for part in parts]
+
+    def _rows(self, always: Tensor) -> Tensor:
+        """The rows of every batch, checked."""
+        if self.memory is None and self.dataset is None:
+            raise ArgumentError(
+                "batches that come ready cannot have rows added",
+                expected="data in memory, or a dataset",
+                got=type(self.source).__name__,
+                mend="leave out always=, or let the loader put those rows in every batch",
+            )
+        n = rows(self.memory[0]) if self.memory is not None else len(self.dataset)
+        chosen = always.nonzero()[:, 0] if always.dtype == torch.bool and always.shape == (n,) else always
+        if chosen.ndim != 1 or chosen.is_floating_point() or chosen.dtype == torch.bool or not chosen.numel():
+            got = f"{always.dtype} {tuple(always.shape)}"
+            raise ArgumentError("always names rows", expected=f"whole numbers (R,), or a mask ({n},)", got=got)
+        twice, all_of_them = len(chosen.unique()) < len(chosen), len(chosen) >= n
+        if twice or all_of_them or int(chosen.min()) < 0 or int(chosen.max()) >= n:
+            raise ArgumentError(
+                "always names rows that cannot be in every batch",
+                expected=f"some of 0 to {n - 1}, each once, and others left",
+                got=f"{len(chosen)} from {int(chosen.min())} to {int(chosen.max())}",
+            )
+        return chosen.long().cpu()
 
     def _move(self, batch: Batch) -> Batch:
         if self.device is None:

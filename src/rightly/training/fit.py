@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rightly.core import seeding
 from rightly.core.errors import ArgumentError
@@ -47,6 +47,7 @@ def fit(
     restore_best: bool = True,
     precision: Precision = "float32",
     device: torch.device | str | None = None,
+    always: Tensor | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     resume: bool = False,
@@ -78,6 +79,9 @@ def fit(
         restore_best: end with the weights of the best validated epoch.
         precision: ``"bfloat16"`` runs under autocast.
         device: where to train; by default where the model is.
+        always: rows (R,) of ``train`` that are in every batch, beside ``batch_size`` of the others: the annotated ones,
+            where they are few (Ross 2018, 2.3.1). Task loss and terms both see them more often than the rest: an
+            annotation on R of N examples weighs N / (batch_size + R) times what it would.
         checkpoint: folder of this run's checkpoint, written after every epoch.
         resume: go on from that checkpoint if there is one.
         progress: show a bar.
@@ -104,6 +108,7 @@ def fit(
         precision=precision,
         device=device,
         seed=seed,
+        always=always,
     )
     _check(objective, validation, settings, callback)
     path = _checkpoint_file(checkpoint, resume)

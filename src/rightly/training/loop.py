@@ -184,6 +184,8 @@ class Loop:
             "draws": objective.seed,
             "model": f"{len(shapes)} tensors, {seeding.mix(*shapes):x}",
         }
+        if settings.always is not None:
+            identity["always"] = seeding.mix(*settings.always.tolist())
         # as it comes back from the file, tuples turned into lists
         return json.loads(json.dumps(identity))  # type: ignore[no-any-return]
 

@@ -98,7 +98,8 @@ def fit_many(
         progress: show a bar over trials.
 
     Returns:
-        The trials, priors first, then splits, weights and seeds.
+        The trials, priors first, then splits, weights and seeds; each with its model, and with what its priors learned
+        (``trial.terms``).
 
     Raises:
         ArgumentError, ShapeError: an argument or the data cannot be used.
@@ -196,8 +197,8 @@ class _Sweep:
         return [done[spec.number] for spec in self.wanted]
 
     def _recalled(self, folder: Folder, number: int) -> Trial:
-        model = self._model(self.wanted[number].seed) if self.keep_models else None
-        return folder.trial(number, model)
+        spec = self.wanted[number]
+        return folder.trial(number, self._model(spec.seed) if self.keep_models else None, _own(spec.terms))
 
     def _size(self, name: str, group: list[Spec]) -> tuple[int, str]:
         """How many of a group to train at once, and why."""
@@ -220,8 +221,9 @@ class _Sweep:
 
     def _member(self, spec: Spec) -> Member:
         settings = self.settings[spec.seed]
-        terms = [_own(term) for term in spec.terms]
-        objective = Objective(self._model(spec.seed), self.loss, terms, seed=spec.seed)
+        # a loss with a state (rt.GroupDRO) is each trial's own, like what its terms learn
+        loss = copy.deepcopy(self.loss) if isinstance(self.loss, nn.Module) else self.loss
+        objective = Objective(self._model(spec.seed), loss, _own(spec.terms), seed=spec.seed)
         if settings.device is not None:
             objective.to(settings.device)
         return Member(objective, settings, *settings.batches(spec.train, spec.validation))
@@ -246,8 +248,17 @@ class _Sweep:
         for spec, member, watch in zip(stack, members, watches, strict=True):
             status = "diverged" if member.failure else "pruned" if member.run.stopped == "pruned" else "trained"
             watch.end(status, member.run)
-            model = member.objective.model if self.keep_models and status == "trained" else None
-            ended[spec.number] = Trial(spec.setting, spec.seed, status, member.run, model, len(stack), reason)  # type: ignore[arg-type]
+            kept = self.keep_models and status == "trained"
+            ended[spec.number] = Trial(
+                spec.setting,
+                spec.seed,
+                status,  # type: ignore[arg-type]
+                member.run,
+                member.objective.model if kept else None,
+                len(stack),
+                reason,
+                member.objective.terms if kept else (),
+            )
         return ended
 
     def _alone(self, spec: Spec, watch: _Watch) -> Member:
@@ -272,11 +283,21 @@ class _Sweep:
         return member
 
 
-def _own(term: AnyTerm) -> AnyTerm:
-    """The term with a prior of its own, if the prior learns: a trial must not go on from where another one ended."""
-    if learned_by(term) is None:
-        return term
-    return replace(term, prior=copy.deepcopy(term.prior)) if isinstance(term, Term) else copy.deepcopy(term)
+def _own(terms: Sequence[AnyTerm]) -> tuple[AnyTerm, ...]:
+    """The terms with what they learn of their own: a trial must not go on from where another one ended.
+
+    What two of them share they share in the copies.
+    """
+    memo: dict[int, Any] = {}
+
+    def own(term: AnyTerm) -> AnyTerm:
+        if learned_by(term) is None:
+            return term
+        if isinstance(term, Term):
+            return replace(term, prior=copy.deepcopy(term.prior, memo))
+        return copy.deepcopy(term, memo)
+
+    return tuple(own(term) for term in terms)
 
 
 class _PrunedError(Exception):

@@ -44,6 +44,7 @@ class Settings:
     precision: Precision
     device: torch.device | str | None
     seed: int
+    always: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -74,7 +75,7 @@ class Settings:
     def batches(self, train: Data, validation: Data | None) -> tuple[Batches, Batches | None]:
         """The training data in the order of the seed, and the validation data as they come."""
         size, seed, device = self.batch_size, self.seed, self.device
-        batches = Batches(train, batch_size=size, shuffle=True, seed=seed, device=device)
+        batches = Batches(train, batch_size=size, shuffle=True, seed=seed, device=device, always=self.always)
         if validation is None:
             return batches, None
         return batches, Batches(validation, batch_size=max(size, 1024), shuffle=False, seed=seed, device=device)

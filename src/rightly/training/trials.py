@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from rightly.core.errors import ArgumentError, CheckpointError
+from rightly.objectives.model_term import AnyTerm, learned
 from rightly.training import checkpoint as files
 from rightly.training.run import Run
 
@@ -32,6 +33,7 @@ class Trial:
         model: trained; None for the other statuses, and where models are not kept.
         together: how many models were trained at once; 1 means by ``rt.fit``, with its bits.
         reason: why so many.
+        terms: its own, with what their priors learned along with the model; none where there is no model.
     """
 
     setting: dict[str, Any]
@@ -41,9 +43,10 @@ class Trial:
     model: nn.Module | None
     together: int
     reason: str
+    terms: tuple[AnyTerm, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """All but the model, for JSON."""
+        """All but the model and what was learned with it, for JSON."""
         facts = {"setting": self.setting, "seed": self.seed, "status": self.status}
         ended = {"epoch": self.run.history[-1]["epoch"] if self.run.history else None}
         return facts | ended | {"together": self.together, "reason": self.reason, "run": asdict(self.run)}
@@ -113,7 +116,8 @@ class Folder:
         new = {number: trial for number, trial in ended.items() if number not in self.done}
         for number, trial in new.items():
             if trial.model is not None:
-                files.write(self.model(number), trial.model.state_dict(), {"setting": trial.setting})
+                for path, module in self._modules(number, trial.model, trial.terms):
+                    files.write(path, module.state_dict(), {"setting": trial.setting})
         entries = {number: _finite({"number": number} | trial.as_dict()) for number, trial in new.items()}
         text = "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in entries.values())
         with (self.path / TRIALS).open("ab") as handle:
@@ -122,29 +126,29 @@ class Folder:
             os.fsync(handle.fileno())
         self.done |= entries
 
-    def trial(self, number: int, model: nn.Module | None) -> Trial:
-        """A finished trial; ``model`` takes over the weights that were kept."""
+    def trial(self, number: int, model: nn.Module | None, terms: tuple[AnyTerm, ...] = ()) -> Trial:
+        """A finished trial; ``model`` and what the terms learn take over the weights that were kept."""
         entry = self.done[number]
         run = Run()
         run.restore(entry["run"])
-        if model is not None and entry["status"] == "trained":
-            try:
-                model.load_state_dict(files.read(self.model(number))[0])
-            except RuntimeError as error:
-                if isinstance(error, CheckpointError):
-                    raise
-                raise CheckpointError(
-                    f"the weights of trial {number} do not fit the model",
-                    expected="the model_factory of the sweep that is resumed",
-                    got=str(error).split("\n")[0],
-                    mend="resume with the same model, or choose another folder",
-                ) from error
         kept = model if entry["status"] == "trained" else None
-        return Trial(entry["setting"], entry["seed"], entry["status"], run, kept, entry["together"], entry["reason"])
+        if kept is None:
+            terms = ()
+        else:
+            for path, module in self._modules(number, kept, terms):
+                _load(module, path, f"the weights of trial {number}")
+        facts = entry["together"], entry["reason"]
+        return Trial(entry["setting"], entry["seed"], entry["status"], run, kept, *facts, terms)
 
     def model(self, number: int) -> Path:
         """Where a trial's weights are."""
         return self.path / MODELS / f"{number}.safetensors"
+
+    def _modules(self, number: int, model: nn.Module, terms: Sequence[AnyTerm]) -> list[tuple[Path, nn.Module]]:
+        """The model, and what the terms learn if they do, each with its file."""
+        beside = nn.ModuleList(learned(terms, model))
+        path = self.path / MODELS / f"{number}.learned.safetensors"
+        return [(self.model(number), model), *([(path, beside)] if len(beside) else [])]
 
     def _read_trials(self) -> dict[int, dict[str, Any]]:
         """The finished trials; a half-written last line, which a kill leaves, is cut off."""
@@ -158,6 +162,19 @@ class Folder:
                 handle.truncate(whole)
         entries: Iterable[Any] = (_parsed(path, line) for line in text[:whole].splitlines())
         return {entry["number"]: entry for entry in entries}
+
+
+def _load(module: nn.Module, path: Path, what: str) -> None:
+    tensors, _ = files.read(path)
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{what} do not fit the model",
+            expected="the model_factory and the terms of the sweep that is resumed",
+            got=str(error).split("\n")[0],
+            mend="resume with the same model, or choose another folder",
+        ) from error
 
 
 def _parsed(path: Path, line: bytes) -> dict[str, Any]:

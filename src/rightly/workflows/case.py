@@ -15,6 +15,7 @@ from rightly.core.types import Space
 from rightly.objectives.model_term import AnyTerm
 from rightly.objectives.term import EngineName
 from rightly.spaces import Input
+from rightly.workflows.ruled import Keeping
 
 Task = Literal["classification", "regression"]
 Part = tuple[Inputs, Tensor, Annotation | None]
@@ -85,6 +86,7 @@ class Case:
         shades: (N_test, columns) in [0, 1] or NaN, how high each test value is in its column, for the beeswarm.
         space: where explanations live when they are reported.
         attached: JSON-able facts saved beside the model, such as the encoder.
+        rules: that every arm is held against, whether it was trained by them or not.
     """
 
     arms: tuple[Arm, ...]
@@ -99,6 +101,7 @@ class Case:
     classes: tuple[str, ...] = ()
     space: Space = field(default_factory=Input)
     attached: dict[str, Any] = field(default_factory=dict)
+    rules: Keeping | None = None
 
     def with_engine(self, engine: EngineName | None) -> Case:
         """The same with another engine in every term; None leaves them as they are."""

@@ -12,6 +12,7 @@ from rightly.core.batch import rows, tensors
 from rightly.core.errors import ArgumentError
 from rightly.data import read_images, read_table
 from rightly.objectives.term import Weight
+from rightly.rules import parse
 from rightly.workflows.about import about_images, about_job, about_table
 from rightly.workflows.case import Settings
 from rightly.workflows.choices import choose
@@ -19,7 +20,7 @@ from rightly.workflows.custom import custom_case, find_maker, make
 from rightly.workflows.job import Job
 from rightly.workflows.pictures import check_annotation, image_case
 from rightly.workflows.request import Request, check_request, parse_weight, settings_for
-from rightly.workflows.tables import check_irrelevant, table_case
+from rightly.workflows.tables import check_irrelevant, ruled_case, table_case
 
 
 def job_for(request: Request) -> tuple[Job, str]:
@@ -40,6 +41,8 @@ def job_for(request: Request) -> tuple[Job, str]:
 def _table_job(request: Request, weight: Weight | None) -> tuple[Job, str]:
     if request.label is None:
         raise ArgumentError("a table needs its label column", expected="--label COLUMN", got="none")
+    if request.rules is not None:
+        return _ruled_job(request, request.label, Path(request.rules))
     prior = request.prior or ("right-reasons" if request.irrelevant else "sparsity")
     needs = choose(prior, images=False).needs
     table = read_table(request.source, request.label, task=request.task, drop=request.drop)
@@ -61,6 +64,22 @@ def _table_job(request: Request, weight: Weight | None) -> tuple[Job, str]:
     ), f"{name}-{prior}"
 
 
+def _ruled_job(request: Request, label: str, file: Path) -> tuple[Job, str]:
+    rules = parse(file)
+    table = read_table(request.source, label, task=request.task, drop=request.drop)
+    settings = settings_for(request, len(table.labels), Settings())
+    name = Path(request.source).name.split(".")[0]
+    question = f"Does a model of {label!r} keep the rules in {file.name}, and what does keeping them cost?"
+    identity = identity_of(request, "rules", settings, file_digest(request.source))
+    return Job(
+        lambda seed: ruled_case(table, seed, rules=rules, settings=settings).with_engine(request.engine),
+        range(request.seed, request.seed + request.seeds),
+        about_job(request, "rules", question) | {"data": about_table(table, name)},
+        identity | {"rules_sha256": file_digest(str(file))},
+        ("plain", "rules"),
+    ), f"{name}-rules"
+
+
 def _image_job(request: Request, weight: Weight | None) -> tuple[Job, str]:
     annotated = "right-reasons" if request.regions == "irrelevant" else "energy"
     prior = request.prior or ("smoothness" if request.annotations is None else annotated)
@@ -78,7 +97,7 @@ def _image_job(request: Request, weight: Weight | None) -> tuple[Job, str]:
         ),
         range(request.seed, request.seed + request.seeds),
         about,
-        identity_of(request, prior, settings, _digest(images.inputs, images.labels, *regions)),
+        identity_of(request, prior, settings, digest_of(images.inputs, images.labels, *regions)),
         ("plain", prior),
         threads=2,
     ), f"{name}-{prior}"
@@ -96,7 +115,7 @@ def _custom_job(request: Request) -> tuple[Job, str]:
         lambda seed: custom_case(maker, seed, settings),
         range(request.seed, request.seed + request.seeds),
         about,
-        identity_of(request, "own", settings, _digest(*arrays)),
+        identity_of(request, "own", settings, digest_of(*arrays)),
         ("plain", "prior"),
     ), request.source.replace(":", "-")
 
@@ -107,7 +126,8 @@ def file_digest(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _digest(*arrays: np.ndarray) -> str:
+def digest_of(*arrays: np.ndarray) -> str:
+    """SHA-256 of arrays."""
     found = hashlib.sha256()
     for array in arrays:
         found.update(np.ascontiguousarray(array).data)

@@ -23,6 +23,7 @@ def conclusion_of(record: dict[str, Any], compared: tuple[str, str]) -> list[str
     """
     first, second = (record["runs"][name] for name in compared)
     told = [_performance(record, first, second)]
+    told += _kept(record.get("rules", []), compared)
     told += _reasons(first, second)
     return [sentence for sentence in told if sentence]
 
@@ -48,6 +49,17 @@ def _performance(record: dict[str, Any], first: dict[str, Any], second: dict[str
     else:
         verdict = "Predicts better" if found["difference"] > 0 else "Predicts worse"
     return f"{verdict}: {numbers} ({second['title']} against {first['title']}; {interval}, {chance})."
+
+
+def _kept(rules: list[dict[str, Any]], compared: tuple[str, str]) -> list[str]:
+    """How well rules hold, averaged over them."""
+    pairs = [[rule["runs"][name]["holds"] for name in compared] for rule in rules]
+    known = [(before["mean"], after["mean"]) for before, after in pairs if before is not None and after is not None]
+    if not known:
+        return []
+    before, after = np.mean(known, axis=0)
+    count = f"Its {len(known)} rules hold" if len(known) > 1 else "Its rule holds"
+    return [f"{count} on {100 * after:.1f} % of the examples, against {100 * before:.1f} % in the plain model."]
 
 
 def _reasons(first: dict[str, Any], second: dict[str, Any]) -> list[str]:

@@ -35,15 +35,32 @@ class Contest:
     gain: bool = True
 
 
-def paired(found: Found, against: str, arm: str, key: str) -> Comparison:
-    """``arm`` less ``against`` in one measure, split by split."""
-    return compare([row[key] for row in found[against]], [row[key] for row in found[arm]])
+def paired(found: Found, against: str, arm: str, key: str, test_share: float | None = None) -> Comparison:
+    """``arm`` less ``against`` in one measure, split by split; ``test_share`` as in ``compare``."""
+    return compare([row[key] for row in found[against]], [row[key] for row in found[arm]], test_share=test_share)
 
 
-def corrected(found: Found, contests: Sequence[Contest], key: str) -> list[Comparison]:
+def corrected(found: Found, contests: Sequence[Contest], key: str, test_share: float | None = None) -> list[Comparison]:
     """All contests, their p corrected for how many they are (Benjamini, Hochberg)."""
-    tests = [paired(found, contest.against, contest.arm, key) for contest in contests]
+    tests = [paired(found, contest.against, contest.arm, key, test_share) for contest in contests]
     return [replace(test, p=p) for test, p in zip(tests, adjust([test.p for test in tests]), strict=True)]
+
+
+def resplit_note(found: Found, contests: Sequence[Contest], key: str, test_share: float) -> str:
+    """What the claims' tests would say had they heeded that splits of one data set share rows."""
+    tests = [corrected(found, contests, key, share) for share in (None, test_share)]
+    before, after = (sum(shown(test) is not None for test in part) for part in tests)
+    told = "; ".join(
+        f"{contest.arm} against {contest.against} {test.difference:+.3f} ({test.low:+.3f} to {test.high:+.3f}), "
+        f"p = {test.p:.2g}"
+        for contest, test in zip(contests, tests[1], strict=True)
+        if test.p is not None
+    )
+    return (
+        "With the variance corrected for rows that splits share (corrected resampled t-test, Nadeau and Bengio 2003), "
+        f"{after} of {len(contests)} differences are shown where the tests above show {before}"
+        + (f": {told}." if told else ".")
+    )
 
 
 def judged(found: Found, contests: Sequence[Contest], key: str, label: str) -> list[Claim]:

@@ -57,7 +57,7 @@ class Measured:
     """One model.
 
     Attributes:
-        metrics: of its predictions, over all rows; empty without labels.
+        metrics: of its predictions, over all rows; empty without labels. Of a single value where there is no interval.
         predictions: what they were taken from.
         table: of its explanations.
         curves: title -> what noise does to predictions and explanations.
@@ -83,6 +83,9 @@ def record_of(
     notes = [*data.notes, f"{explained} of {len(data.inputs)} {noun}s were explained, drawn at random."]
     if data.labels is None:
         notes.append("The data have no labels, so predictions were not judged.")
+    if lone := sorted({key for one in found.values() for key, value in one.metrics.items() if alone(value)}):
+        names = ", ".join(word_of(key).label for key in lone)
+        notes.append(f"No interval can be given for {names}: rows drawn with replacement mostly lack a class.")
     return {
         "schema": 1,
         "command": "evaluate",
@@ -142,9 +145,15 @@ def _run(name: str, one: Measured, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def alone(found: Interval) -> bool:
+    """Whether it is a number without an interval."""
+    return len(found.values) == 1
+
+
 def _entry(found: Interval) -> dict[str, Any]:
     """The values of an interval over rows are resamples; a record holds one value for each training."""
-    return {"mean": found.mean, "low": found.low, "high": found.high, "values": [found.mean]}
+    low, high = (None, None) if alone(found) else (found.low, found.high)
+    return {"mean": found.mean, "low": low, "high": high, "values": [found.mean]}
 
 
 def _reliance(one: Measured, facts: Mapping[str, Any]) -> dict[str, Any]:

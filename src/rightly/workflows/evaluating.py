@@ -28,6 +28,7 @@ from rightly.evaluation import (
     bootstrap,
     cosine,
     evaluate,
+    interval,
     metrics_for,
     occlusion,
     predicting,
@@ -40,7 +41,7 @@ from rightly.evaluation.metrics import Task
 from rightly.evaluation.robustness import Corruption
 from rightly.references import Constant, Sample
 from rightly.report.files import RECORD
-from rightly.workflows.evaluated import EvaluationRequest, Measured, figures_of, record_of, told
+from rightly.workflows.evaluated import EvaluationRequest, Measured, alone, figures_of, record_of, told
 from rightly.workflows.explaining import ENOUGH, load_model
 from rightly.workflows.given import Given, check_kind, given_images, given_table
 from rightly.workflows.job import check_folder, torch_threads
@@ -165,7 +166,15 @@ def _judged(truth: np.ndarray, found: np.ndarray, task: Task) -> dict[str, Inter
     """Without the area under the curve where a class does not occur."""
     every = task == "regression" or len(np.unique(truth)) == found.shape[1]
     names = [name for name in metrics_for(task) if every or name != "auc"]
-    return {name: bootstrap(partial(_score, name), truth, found, resamples=_RESAMPLES) for name in names}
+    return {name: _resampled(partial(_score, name), truth, found) for name in names}
+
+
+def _resampled(statistic: Callable[..., float], *samples: np.ndarray) -> Interval:
+    """With its interval over the rows; the number alone where most resamples lack what it needs (a rare class)."""
+    try:
+        return bootstrap(statistic, *samples, resamples=_RESAMPLES)
+    except ArgumentError:
+        return interval([statistic(*samples)])
 
 
 def _score(name: str, truth: np.ndarray, found: np.ndarray) -> float:
@@ -183,7 +192,9 @@ def _compared(data: Given, found: Mapping[str, Measured], task: Task) -> dict[st
         def gain(truth: np.ndarray, one: np.ndarray, two: np.ndarray, name: str = name) -> float:
             return _score(name, truth, two) - _score(name, truth, one)
 
-        one = bootstrap(gain, data.truth, plain.predictions, other.predictions, resamples=_RESAMPLES)
+        one = _resampled(gain, data.truth, plain.predictions, other.predictions)
+        if alone(one):
+            continue  # a difference without an interval says nothing
         table[name] = {
             "difference": one.mean,
             "low": one.low,

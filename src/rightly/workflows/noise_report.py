@@ -17,7 +17,6 @@ HARD = 0.20
 _UNITS = {
     "gaussian": ("Gaussian noise", "standard deviation (black to white is 1)"),
     "salt_and_pepper": ("Salt-and-pepper noise", "share of the pixels"),
-    "sign": ("Sign noise", "share of the pixels"),
 }
 Rows = Mapping[str, list[Row]]
 

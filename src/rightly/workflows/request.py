@@ -20,9 +20,12 @@ Kind = Literal["table", "images", "custom"]
 #: arguments that mean nothing for a kind of data, and what to give instead
 _FOREIGN: dict[Kind, tuple[tuple[str, ...], str]] = {
     "table": (("annotations", "regions", "size"), "these belong to images; --irrelevant COLUMN marks columns"),
-    "images": (("label", "task", "drop", "irrelevant"), "these belong to tables; the sub-folders are the labels"),
+    "images": (
+        ("label", "task", "drop", "irrelevant", "rules"),
+        "these belong to tables; the sub-folders are the labels",
+    ),
     "custom": (
-        ("label", "prior", "weight", "task", "drop", "irrelevant", "annotations", "regions", "size", "engine"),
+        ("label", "prior", "weight", "task", "drop", "irrelevant", "rules", "annotations", "regions", "size", "engine"),
         "the function brings its own data and terms",
     ),
 }
@@ -44,6 +47,7 @@ class Request:
     task: Literal["classification", "regression"] | None = None
     drop: Sequence[str] = ()
     irrelevant: Sequence[str] = ()
+    rules: str | None = None
     annotations: str | None = None
     regions: Literal["irrelevant", "relevant"] = "irrelevant"
     size: int | None = None
@@ -83,9 +87,22 @@ def check_request(request: Request) -> None:
             got=", ".join(foreign),
             mend=instead,
         )
+    _check_rules(request)
     if "regions" in request.given and request.annotations is None:
         raise ArgumentError(
             "--regions says what drawn regions mean, and there are none", expected="--annotations DIR", got="none"
+        )
+
+
+def _check_rules(request: Request) -> None:
+    """Rules say themselves what is expected, and how strongly."""
+    others = [_flag(name) for name in ("prior", "weight", "irrelevant") if name in request.given]
+    if request.rules is not None and others:
+        raise ArgumentError(
+            f"--rules cannot be combined with {', '.join(others)}",
+            expected="--rules FILE alone",
+            got=", ".join(["--rules", *others]),
+            mend='write it as rules: ignore feature "COLUMN" (weight 2)',
         )
 
 

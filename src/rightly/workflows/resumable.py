@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import queue
 import shutil
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,38 +22,33 @@ from rightly.core.progress import bar
 
 Row = dict[str, Any]
 
-#: seconds between looks at whether the workers are still alive
-_LOOK = 5.0
+#: seconds between looks at whether the workers are still alive, and theirs at whether their parent is
+_LOOK, _LOOK_UP = 5.0, 0.5
 
 
 class Trials:
     """Trials that are trained once: each result is a line of a file, read back instead of trained again.
+
+    The file is made when the first trials are about to be trained: a run that fails before claims no folder.
 
     Args:
         path: the file. A line cut short by a kill is dropped.
         identity: what all its trials have in common; a file with another one is not continued.
         resume: go on from an existing file.
         progress: show a bar for the trials that are left.
-        workers: processes that share them. This one alone writes the file.
+        workers: processes that share them, each with one thread. This one alone writes the file.
     """
 
     def __init__(
         self, path: Path, identity: Mapping[str, Any], *, resume: bool, progress: bool, workers: int = 1
     ) -> None:
         self.path, self.progress, self.workers = path, progress, workers
+        self._identity, self._claimed = dict(identity), False
         self._done: dict[str, Row] = {}
         if path.exists() and not resume:
-            raise ArgumentError(
-                f"{path.parent} holds the trials of an earlier run",
-                expected="an empty or new folder",
-                got=path.name,
-                mend="pass --resume to go on with them, or choose another --out",
-            )
+            raise self._taken()
         if path.exists():
-            self._read(dict(identity))
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._append({"identity": dict(identity)})
+            self._read()
 
     def run(self, title: str, keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row]) -> list[Row]:
         """The results of ``work`` for every key, in order; only those that are not on file are worked out.
@@ -66,6 +62,8 @@ class Trials:
             For each key, the key, the result and its ``seconds`` in one dict.
         """
         left = [key for key in keys if _name(key) not in self._done]
+        if not self._claimed:
+            self._claim()
         with bar(title, enabled=self.progress and bool(left)) as report:
             for count, (key, result, seconds) in enumerate(_worked(left, work, self.workers), 1):
                 row = {"trial": dict(key), "result": result, "seconds": seconds}
@@ -81,26 +79,49 @@ class Trials:
         """A folder for the checkpoint of a trial that takes long; it is removed when the trial has finished."""
         return self.path.parent / "checkpoints" / hashlib.sha256(_name(key).encode()).hexdigest()[:16]
 
+    def _taken(self) -> ArgumentError:
+        return ArgumentError(
+            f"{self.path.parent} holds the trials of an earlier run",
+            expected="an empty or new folder",
+            got=self.path.name,
+            mend="pass --resume to go on with them, or choose another --out",
+        )
+
+    def _claim(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.touch(exist_ok=False)
+        except FileExistsError:
+            raise self._taken() from None  # by a run that began a moment before
+        self._append({"identity": self._identity})
+        self._claimed = True
+
     def _append(self, row: Row) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
-    def _read(self, identity: Row) -> None:
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+    def _read(self) -> None:
+        text = self.path.read_text(encoding="utf-8")
+        if json.dumps({"identity": self._identity}).startswith(text):
+            # killed before its first line was whole: nothing was trained
+            self.path.unlink()
+            return
+        lines = text.splitlines(keepends=True)
         rows = list(_parsed(lines))
         found = rows[0].get("identity") if rows else None
-        if found != json.loads(json.dumps(identity)):
+        if found != json.loads(json.dumps(self._identity)):
             raise CheckpointError(
                 f"{self.path} belongs to another run",
-                expected=identity,
+                expected=self._identity,
                 got=found,
                 mend="resume with the same arguments, or choose another --out",
             )
+        self._claimed = True
         self._done = {_name(row["trial"]): row for row in rows[1:]}
         whole = "".join(lines[: len(rows)])
-        if whole != "".join(lines):
+        if whole != text:
             aside = self.path.with_name(self.path.name + ".part")
             aside.write_text(whole, encoding="utf-8")
             os.replace(aside, self.path)
@@ -127,7 +148,7 @@ Done = tuple[Mapping[str, Any], Row, float]
 
 def _worked(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], workers: int) -> Iterator[Done]:
     """Each key with its result and seconds, as they come."""
-    if workers == 1 or len(keys) < 2:
+    if workers == 1:
         for key in keys:
             yield _timed(key, work)
     else:
@@ -147,7 +168,7 @@ def _shared(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], worke
     context = multiprocessing.get_context("fork")
     done = context.Queue()
     children = [
-        context.Process(target=_child, args=(keys[start::workers], work, done), daemon=True)
+        context.Process(target=_child, args=(keys[start::workers], work, done, os.getpid()), daemon=True)
         for start in range(min(workers, len(keys)))
     ]
     for child in children:
@@ -161,13 +182,21 @@ def _shared(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], worke
             child.join()
 
 
-def _child(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], done: Any) -> None:
+def _child(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], done: Any, parent: int) -> None:
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     try:
         for key in keys:
             done.put(_timed(key, work))
     except BaseException:  # noqa: BLE001 (whatever it is, the parent has to hear of it)
         done.put(traceback.format_exc())
+
+
+def _end_with(parent: int) -> None:
+    """A parent that was killed cannot end its workers: they look for themselves."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_UP)
+    os._exit(1)
 
 
 def _received(done: Any, children: Sequence[Any]) -> Done:

@@ -16,6 +16,7 @@ import torch
 from rightly.evaluation import METRICS, adjust, compare, interval
 from rightly.workflows.case import Case
 from rightly.workflows.conclusion import conclusion_of
+from rightly.workflows.ruled import kept_rules
 
 #: features in a beeswarm
 _TOP = 10
@@ -51,6 +52,8 @@ def record_of(
         "intervals": "95 % confidence intervals of the mean over seeds (Student's t); each seed has its own split",
         "seconds": seconds,
     }
+    if case.rules is not None:
+        record["rules"] = kept_rules(trials, compared)
     return record | {"conclusion": conclusion_of(record, compared)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,15 +11,18 @@ import torch
 import torch.nn.functional as F
 
 from rightly.core.annotation import Annotation
+from rightly.core.batch import tensors
 from rightly.core.errors import ArgumentError
 from rightly.core.scalar import Output
 from rightly.data import Table, TableEncoder, split_indices
 from rightly.objectives import Term
 from rightly.objectives.term import Weight
 from rightly.references import Sample
+from rightly.rules import Rules
 from rightly.workflows import networks
 from rightly.workflows.case import Arm, Case, Settings
 from rightly.workflows.choices import Choice, Question, choose
+from rightly.workflows.ruled import Keeping, features_of
 
 
 def table_case(
@@ -36,6 +40,26 @@ def table_case(
     """
     choice = choose(prior, images=False)
     check_irrelevant(table, choice.needs, irrelevant)
+    case = _plain_case(table, seed, irrelevant, settings)
+    data = case.arms[0].data
+    term = table_term(table, choice, tensors(data[0][0])[0], choice.weight if weight is None else weight)
+    arm = Arm(prior, f"with the prior: {choice.title}", data, terms=(term,), about=choice.about(prior, term))
+    return replace(case, arms=(*case.arms, arm))
+
+
+def ruled_case(table: Table, seed: int, *, rules: Rules, settings: Settings) -> Case:
+    """A split of a table with a plain arm and an arm with a term for each rule; arguments as for ``table_case``."""
+    case = _plain_case(table, seed, (), settings, without="the rules")
+    encoder = TableEncoder.from_json(case.attached["encoder"])
+    keeping = Keeping(rules, features_of(encoder), table.classes)
+    arm = Arm("rules", "with the rules", case.arms[0].data, terms=keeping.terms(), about=keeping.about())
+    return replace(case, arms=(*case.arms, arm), rules=keeping)
+
+
+def _plain_case(
+    table: Table, seed: int, irrelevant: Sequence[str], settings: Settings, without: str = "the prior"
+) -> Case:
+    """The split and the plain arm."""
     classification = table.task == "classification"
     parts = split_indices(len(table.labels), seed=seed, labels=table.labels if classification else None)
     encoder = TableEncoder().fit(table.features.iloc[parts[0]], table.columns)
@@ -48,16 +72,11 @@ def table_case(
     labels, scale = _labels(table, parts[0])
     inputs = torch.from_numpy(encoder.transform(table.features))
     train, validation, test = ((inputs[rows], labels[rows], annotation) for rows in parts)
-    data = (train, validation, test)
     n_out = len(table.classes) if classification and len(table.classes) > 2 else 1
-    term = table_term(table, choice, train[0], choice.weight if weight is None else weight)
     architecture = {"kind": "mlp", "n_in": len(groups), "hidden": [64, 32], "n_out": n_out}
     losses = {False: networks.squared_loss, True: networks.binary_loss if n_out == 1 else F.cross_entropy}
     return Case(
-        arms=(
-            Arm("plain", "without the prior", data),
-            Arm(prior, f"with the prior: {choice.title}", data, terms=(term,), about=choice.about(prior, term)),
-        ),
+        arms=(Arm("plain", f"without {without}", (train, validation, test)),),
         make_model=partial(networks.build, architecture, seed),
         loss=losses[classification],
         task=table.task,

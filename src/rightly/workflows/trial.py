@@ -69,12 +69,13 @@ def judged(case: Case, arm: Arm, seed: int, model: nn.Module, run: Run, seconds:
         "arm": arm.name,
         "metrics": score(truth, found, metrics_for(case.task)),
         "history": _history(run),
-        "weight": next(iter(run.weights.values()), None),
-        "weight_choice": _weight_choice(run, arm),
+        "weight": next(iter(run.weights.values()), None) if case.rules is None else None,
+        "weight_choice": _weight_choice(run, arm) if case.rules is None else None,
         "engines": run.engines,
         "seconds": seconds,
         "split": {"train": rows(arm.train[0]), "validation": rows(arm.validation[0]), "test": rows(inputs)},
         **_measures(case, arm, chosen, explained),
+        **({} if case.rules is None else {"rules": case.rules.kept(model, inputs, run.weights)}),
         "figures": _figures(case, arm, chosen, explained, found),
     }
 

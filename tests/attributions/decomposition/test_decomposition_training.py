@@ -67,6 +67,23 @@ def test_nothing_keeps_a_graph_unless_it_is_asked_for():
     assert found.outputs.requires_grad
 
 
+@pytest.mark.parametrize("name", ["digits", "convnext", "decoder", "functional"])
+def test_a_gradient_that_is_recorded_is_the_same(name):
+    """Without a record it is computed in place."""
+    case = ZOO[name]()
+    parameters = list(case.model.parameters())
+    plain, recorded = (
+        torch.autograd.grad(
+            _mixed(case, case.inputs, "shapley"), parameters, create_graph=again, allow_unused=True
+        )
+        for again in (False, True)
+    )  # fmt: skip
+    assert any(each is not None and each.requires_grad for each in recorded)
+    for one, other in zip(plain, recorded, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.allclose(one, other, rtol=1e-12, atol=1e-13)
+
+
 # ---- the model's own mode
 
 
@@ -172,7 +189,7 @@ def test_a_term_on_regions_trains():
     assert sizes[-1] < 0.1 * sizes[0]
 
 
-@pytest.mark.parametrize("output", ["logit", "prob", "log_prob", "log_prob_sum", "loss", "loss_uniform"])
+@pytest.mark.parametrize("output", ["logit", "prob", "log_prob", "log_odds", "log_prob_sum", "loss", "loss_uniform"])
 def test_any_output_of_an_attribution_can_be_divided(output):
     """The parts of a region and of its complement are the output, also of a probability or a loss."""
     problem = vectors()
@@ -191,6 +208,7 @@ def test_any_output_of_an_attribution_can_be_divided(output):
         "logit": logits[rows, problem.labels],
         "prob": logs.exp()[rows, problem.labels],
         "log_prob": logs[rows, problem.labels],
+        "log_odds": (logs.exp() / (1 - logs.exp()))[rows, problem.labels].log(),
         "log_prob_sum": logs.sum(1),
         "loss": -logs[rows, problem.labels],
         "loss_uniform": -logs.mean(1),

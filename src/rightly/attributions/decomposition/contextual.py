@@ -100,10 +100,8 @@ def contextual_decomposition(
     masks = check_regions(regions)
 
     def parts(coordinates: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-        exact = coordinates
-        if not coordinates.is_floating_point():
-            exact = torch.ones_like(coordinates, dtype=torch.get_default_dtype())
-        return *spread(masks, coordinates), lambda mask: exact * mask
+        whole = choices(coordinates)
+        return *spread(masks, coordinates), lambda mask: whole * mask
 
     return _decomposed(model, inputs, parts, convention, space, unknown, chunk_size, create_graph, training, stability)
 
@@ -213,11 +211,11 @@ def split_outputs(
     """
     used = {} if used is None else used
     largest = _GROWTH * total.numel()
-    own = own.to(total if total.is_floating_point() else torch.get_default_dtype())
+    own = own.to(choices(total[:0]))
 
-    def one(block: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    def one(block: Tensor, own: Tensor, watch: bool = False) -> tuple[Tensor, Tensor]:
         nonlocal largest
-        run = Run(convention, own, unknown, graph, used)
+        run = Run(convention, own, unknown, graph, used, watch=watch)
         output = outputs_of(forward(Split(total, make(block), run)))
         if not isinstance(output, Split) or not output.total.is_floating_point():
             raise DecompositionError(
@@ -240,11 +238,26 @@ def split_outputs(
                     found.append((part.unsqueeze(0), outputs))
                 else:
                     found.append(autodiff.over_parts(one, blocks[now], own[now]))
+            lost = _without_number(*found[-1])
+            if lost is not None:
+                if guard:  # once more, to find out where
+                    with seeding.guarded("decomposition"):
+                        one(blocks[done + lost], own[done + lost], watch=True)
+                raise Unsupported(f"a part is not a finite number, although the output is, after {', '.join(used)}")
             done = now.stop
             if progress:
                 progress(done, count)
     relevant = [part for part, _ in found]
     return relevant[0] if len(relevant) == 1 else torch.cat(relevant), found[0][1]
+
+
+def _without_number(relevant: Tensor, outputs: Tensor) -> int | None:
+    """The first region whose part is not finite where the output is."""
+    good = relevant.isfinite()
+    if bool(good.all()):
+        return None
+    missing = (outputs.isfinite() & ~good).flatten(1).any(1)
+    return int(missing.nonzero()[0]) if bool(missing.any()) else None
 
 
 @contextmanager
@@ -324,6 +337,13 @@ def check_regions(regions: object) -> Tensor:
     raise ArgumentError(
         "regions choose features", expected="a bool tensor (R, *F) or (B, R, *F)", got=got, mend="regions.bool()"
     )
+
+
+def choices(coordinates: Tensor) -> Tensor:
+    """What regions choose from: coordinates; of token numbers, each token once, in double precision where there is."""
+    if coordinates.is_floating_point():
+        return coordinates
+    return torch.ones_like(coordinates, dtype=torch.float32 if coordinates.device.type == "mps" else torch.float64)
 
 
 def spread(regions: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:

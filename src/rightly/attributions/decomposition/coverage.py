@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from rightly.attributions.decomposition.contextual import open_view, split_outputs
-from rightly.attributions.decomposition.convention import Convention
+from rightly.attributions.decomposition.contextual import choices, open_view, split_outputs, spread
+from rightly.attributions.decomposition.convention import CONVENTIONS, Convention
 from rightly.attributions.decomposition.table import RULES, TOKEN_RULES
-from rightly.core import autodiff
+from rightly.core import autodiff, seeding
 from rightly.core.batch import Inputs, Model
 from rightly.core.errors import DecompositionError
-from rightly.core.types import Space
+from rightly.core.types import Space, View
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Coverage:
         operations: by name: "rule" from the table, "body" of a Python function whose parts have rules, "shapley" for
             operations without a rule, which ``unknown="shapley"`` would give their two-player Shapley value.
         problem: why the model cannot be decomposed even so; None where it can.
-        gap: how far the parts of the whole input are from the outputs, over the largest: rounding, or a sign that
-            constants in the model are left out.
+        gap: how far the part of the whole input, and the parts of half of it and of the other half together, are from
+            the outputs, over the largest: rounding, or else something is lost or counted twice on the way.
     """
 
     operations: dict[str, str]
@@ -45,7 +46,7 @@ class Coverage:
         if self.problem:
             lines.append(self.problem)
         else:
-            lines.append(f"the whole input's part is the output up to {self.gap:.1e}")
+            lines.append(f"the parts of the whole input, and of its halves, are the output up to {self.gap:.1e}")
         return "\n".join(lines)
 
 
@@ -60,13 +61,28 @@ def coverage(model: Model, inputs: Inputs, *, space: Space | None = None) -> Cov
         view = open_view(model, inputs, space)
         x = view.coordinates
         rows = torch.arange(len(x), device=x.device)
-        whole = x if x.is_floating_point() else torch.ones_like(x, dtype=torch.get_default_dtype())
+        half = torch.rand(x.shape[1:], generator=seeding.generator("coverage")) < 0.5
+        every = torch.ones_like(half)
         try:
-            relevant, outputs = split_outputs(
-                lambda points: view.rest(points, rows), x, whole[None], torch.ones(1), lambda part: part, Convention(),
-                unknown="shapley", used=used,
-            )  # fmt: skip
+            gap = max(
+                _gap(view, rows, every[None], Convention(), used),
+                # what the two parts do together is divided evenly, so that those of the halves add up
+                _gap(view, rows, torch.stack([half, ~half]), CONVENTIONS["shapley"], used),
+            )
         except DecompositionError as problem:
             return Coverage(used, str(problem.got), float("nan"))
-        gap = (outputs - relevant[0]).abs().max() / outputs.abs().max().clamp_min(1e-30)
-    return Coverage(used, None, float(gap))
+    if gap <= torch.finfo(x.dtype if x.is_floating_point() else torch.get_default_dtype()).eps ** 0.5:
+        return Coverage(used, None, gap)
+    return Coverage(used, f"the parts of the whole input, or of its halves, miss the output by {gap:.1e} of it", gap)
+
+
+def _gap(view: View, rows: Tensor, regions: Tensor, convention: Convention, used: dict[str, str]) -> float:
+    """How far the parts of regions that are the whole input together are from the outputs that are finite."""
+    x = view.coordinates
+    relevant, outputs = split_outputs(
+        lambda points: view.rest(points, rows), x, *spread(regions, x), lambda mask: choices(x) * mask, convention,
+        unknown="shapley", used=used,
+    )  # fmt: skip
+    known = outputs.isfinite()
+    missing = (outputs - relevant.sum(0))[known]
+    return float(missing.abs().max() / outputs[known].abs().max().clamp_min(1e-30)) if len(missing) else 0.0

@@ -55,6 +55,7 @@ class Run:
         graph: whether the parts will be trained through.
         used: how each operation was decomposed, by name: "rule", "body" or "shapley".
         largest: numbers in the largest tensor met.
+        watch: look for the operation whose parts are no numbers.
     """
 
     convention: Convention
@@ -63,6 +64,7 @@ class Run:
     graph: bool = False
     used: dict[str, str] = field(default_factory=dict)
     largest: int = 0
+    watch: bool = False
 
     def share(self, part: Tensor, whole: Tensor, shift: Tensor, dims: Sequence[int]) -> Tensor:
         """``part`` with its share of the constant ``shift``; a layer is what spans ``dims``. See ``core.kernels``."""
@@ -70,20 +72,35 @@ class Run:
         shape = whole.shape
         if part.shape != shape:
             part = part.expand(shape)
+        if whole.is_complex():
+            one, both, added = (torch.view_as_real(x.to(whole.dtype).expand(shape)) for x in (part, whole, shift))
+            made = self.share(one, both, added, [dim % whole.ndim for dim in dims])
+            return torch.view_as_complex(made.contiguous())
         if chosen == "layer":
             layer = tuple(sorted({dim % whole.ndim for dim in dims})) if whole.ndim else ()
-            return share(part, whole, shift, self.place(shape, layer), layer or None, self.convention.soft)
+            return share(part, whole, shift, self.place(whole, layer), layer or None, self.convention.soft)
         known = torch.full((), 0.5 if chosen == "half" else 0.0, dtype=whole.dtype, device=whole.device)
         return share(part, whole, shift, known, None, self.convention.soft)
 
-    def place(self, shape: torch.Size, dims: tuple[int, ...] = ()) -> Tensor:
-        """``own`` so that it meets a tensor of this shape example by example, averaged where none is to be seen."""
-        if self.own.ndim == 0:
-            return self.own
-        for dim, size in enumerate(shape):
-            if size == len(self.own) and dim not in dims:
-                return self.own.reshape(-1, *(1,) * (len(shape) - dim - 1))
-        return self.own.mean()
+    def alone(self, constant: Tensor) -> Tensor:
+        """The part of a constant that meets nothing."""
+        return self.share(
+            self.nothing(constant), torch.zeros_like(constant), constant, (-1,) if constant.ndim > 1 else ()
+        )
+
+    def nothing(self, like: Tensor) -> Tensor:
+        """The zero of a part, which is a zero for each of the regions."""
+        return torch.zeros_like(like) + (self.own.sum() * 0).to(like.dtype)
+
+    def place(self, like: Tensor, dims: tuple[int, ...] = ()) -> Tensor:
+        """``own`` so that it meets this tensor example by example, averaged where none is to be seen."""
+        own = self.own.to(like.dtype)
+        if own.ndim == 0:
+            return own
+        for dim, size in enumerate(like.shape):
+            if size == len(own) and dim not in dims:
+                return own.reshape(-1, *(1,) * (like.ndim - dim - 1))
+        return own.mean()
 
 
 class Split(Carrier):
@@ -126,6 +143,12 @@ class Split(Carrier):
         """What an operation makes of this one."""
         return Split(total, part, self.run, weights)
 
+    def viewed(self, other: Split) -> Split:
+        """What was made of this one; where PyTorch made it a view, it shares what is done to either in place."""
+        if other.total.untyped_storage().data_ptr() == self.total.untyped_storage().data_ptr():
+            other.shares(self)
+        return other
+
     def lazily(self, make: Callable[[], Tensor]) -> Part:
         """A part that waits if this one's does."""
         return Part(None, make) if self.part.waits else Part(make())
@@ -148,7 +171,7 @@ class Split(Carrier):
 def _dispatch(name: str, func: Callable[..., Any], plain: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     split = first(args, kwargs)
     run = split.run
-    table = RULES if split.total.is_floating_point() or split.total.is_complex() else TOKEN_RULES
+    table = RULES if numeric(split.total) else TOKEN_RULES
     entry: Rule | None = table.get(name)
     how = "rule"
     if entry is None and table is TOKEN_RULES:
@@ -160,7 +183,24 @@ def _dispatch(name: str, func: Callable[..., Any], plain: Callable[..., Any], ar
             raise Unsupported(f"no rule for {name}")
         entry, how = table[ANYTHING], "shapley"
     run.used[name] = how
-    return entry(plain, args, kwargs)
+    try:
+        result = entry(plain, args, kwargs)
+    except RecursionError:
+        raise Unsupported(f"{name}, whose own body calls it again") from None
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as problem:
+        if how == "body" or "autograd.Function" in str(problem) or isinstance(problem, torch.OutOfMemoryError):
+            raise
+        called(plain, args, kwargs, total_of)  # a mistake of the model's own is told by PyTorch
+        raise Unsupported(f"{name}, called in a way that its rule does not know ({problem})") from problem
+    if run.watch:
+        _watch(name, result)
+    return result
+
+
+def _watch(name: str, result: Any) -> None:
+    for made in splits((result,), {}):
+        if bool((made.total.isfinite() & ~made.relevant.isfinite()).any()):
+            raise Unsupported(f"{name}: a part of its result is not a finite number, although the result is")
 
 
 def splits(args: Args, kwargs: Kwargs) -> Iterator[Split]:
@@ -203,8 +243,8 @@ def linear(func: Callable[..., Any], args: Args, kwargs: Kwargs, *, weights: boo
     part = Part(None, run) if any(part.waits for part in parts.values()) else Part(run())
     kept = weights and source.weights
     if isinstance(total, Tensor):
-        return source.made(total, part, kept)
-    return tuple(source.made(each, part.item(number), kept) for number, each in enumerate(total))
+        return source.viewed(source.made(total, part, kept))
+    return tuple(source.viewed(source.made(each, part.item(number), kept)) for number, each in enumerate(total))
 
 
 def dropout_mask(func: Callable[..., Tensor], like: Tensor, p: float) -> Tensor:
@@ -226,40 +266,40 @@ def affine(
     return source.made(total, part)
 
 
-def joint(func: Callable[..., Any], args: Args, kwargs: Kwargs, dims: Sequence[int] = (-1,)) -> Split:
-    """A function that is linear in everything it is given together: constants among it are shared like a bias.
+def joint(func: Callable[..., Tensor], *items: Any, dims: Sequence[int] = (-1,)) -> Split:
+    """``func(*items)``, linear in all items together: those that are not split are constants, shared like a bias.
 
-    Constants are the tensors of floating point among ``args`` that are not split; the shares are those of what is,
-    over ``dims`` of the result.
+    The shares are those of what is split, over ``dims`` of the result. Of token numbers, of which there is a choice in
+    the place of a part, the choice of the others is shared.
     """
-    source = first(args, kwargs)
-    total: Tensor = called(func, args, kwargs, total_of)
-    constants = [arg for arg in _flat(args) if isinstance(arg, Tensor) and _is_constant(arg)]
-    if not constants:
-        return linear(func, args, kwargs)  # type: ignore[no-any-return]
-    bare = tuple(_emptied(arg) for arg in args)
-    whole: Tensor = called(func, bare, kwargs, total_of)
-    shift = total - whole
-    credited = torch.where(shift.abs() < HUGE, shift, torch.zeros_like(shift))
-    parts = {id(split): split.part for split in splits(args, kwargs)}  # as they are now
+    source = first(items, {})
+    if all(isinstance(item, Split) for item in items):
+        return linear(func, items, {})  # type: ignore[no-any-return]
+    total = func(*map(total_of, items))
+    parts = {id(split): split.part for split in splits(items, {})}  # as they are now
+
+    def among(take: Callable[[Split], Tensor]) -> Tensor:
+        return func(*(take(item) if isinstance(item, Split) else torch.zeros_like(item) for item in items))
 
     def made() -> Tensor:
-        part: Tensor = called(func, bare, kwargs, lambda split: parts[id(split)]())
+        part = among(lambda split: parts[id(split)]())
+        if numeric(total):
+            whole = among(total_of)
+            shift = total - whole
+            credited = torch.where(shift.abs() < HUGE, shift, torch.zeros_like(shift))
+        else:
+            whole = among(lambda split: torch.ones_like(split.total, dtype=split.relevant.dtype))
+            credited = 1 - whole
         return source.run.share(part, whole, credited, dims)
 
-    waits = any(part.waits for part in parts.values())
-    return source.made(total, Part(None, made) if waits else made())
+    return source.made(total, Part(None, made) if any(part.waits for part in parts.values()) else made())
 
 
-def _flat(args: Args) -> list[Any]:
-    return [item for arg in args for item in (arg if isinstance(arg, tuple | list) else (arg,))]
+def numeric(total: Tensor) -> bool:
+    """Whether these are numbers with parts, and no token numbers."""
+    return total.is_floating_point() or total.is_complex()
 
 
-def _is_constant(arg: Any) -> bool:
-    return isinstance(arg, Tensor) and not isinstance(arg, Split) and arg.is_floating_point()
-
-
-def _emptied(arg: Any) -> Any:
-    if isinstance(arg, tuple | list):
-        return [_emptied(item) for item in arg]
-    return torch.zeros_like(arg) if _is_constant(arg) else arg
+def constant(value: Any, like: Tensor) -> Any:
+    """A number as a tensor in the precision of ``like``; tensors as they are."""
+    return value if isinstance(value, Tensor) else torch.full((), value, dtype=like.dtype, device=like.device)

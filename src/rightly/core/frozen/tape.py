@@ -63,6 +63,13 @@ class Traced(Carrier):
     def __new__(cls, total: Tensor, tape: Tape, slot: int) -> Traced:
         return Carrier.__new__(cls, total)  # type: ignore[return-value]
 
+    @classmethod
+    def read(
+        cls, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """As they were given: a call in another spelling is left to double backward."""
+        return args, kwargs
+
 
 class Tape:
     """A pass through the model from ``points`` (M, *F), recorded with an ordinary graph for its adjoints."""

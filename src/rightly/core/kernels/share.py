@@ -47,7 +47,7 @@ def _value(
     if dims is not None:
         own = (sizes.sum(dims, keepdim=True) + own * tiny) / (both.sum(dims, keepdim=True) + tiny)
     floor = shift.abs() * soft + tiny
-    return torch.addcdiv(part, (sizes + own * floor) * shift, both + floor)
+    return torch.addcdiv(part, torch.addcmul(own * floor * shift, sizes, shift), both.add_(floor))
 
 
 class Share(Kernel):
@@ -70,26 +70,34 @@ class Share(Kernel):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         part, whole, shift, own = ctx.saved_tensors
         dims, soft, tiny = ctx.dims, ctx.soft, _tiny(part)
+        # tensors of this size cost more to come by than to fill: where nothing is recorded, each is used again
+        again = "" if torch.is_grad_enabled() else "_"
+        names = ("add", "sub", "mul", "div", "neg", "sign", "clamp_min", "reciprocal")
+        add, sub, mul, div, neg, sign, clamp_min, reciprocal = (getattr(Tensor, name + again) for name in names)
         rest, sizes = whole - part, part.abs()
-        both = rest.abs() + sizes
+        both = add(rest.abs(), sizes)
         floor = shift.abs() * soft + tiny
         if dims is not None:
             mass = both.sum(dims, keepdim=True) + tiny
             own = (sizes.sum(dims, keepdim=True) + own * tiny) / mass
-        both = both + floor
-        shares = (sizes + own * floor) / both
-        least = max(_STEEP, tiny)
+        both = add(both, floor)
+        shares = div(add(sizes, own * floor), both)
         # by the share, by how large the part is, and by how large the rest is, turned
-        steep = grad * shift / both.clamp_min(least)
+        least = max(_STEEP, tiny)
+        steep = mul(mul(reciprocal(clamp_min(both, least)), grad), shift)
         by_rest = steep * shares
-        by_size = steep - by_rest
+        flat = steep  # summed where both ``floor`` and ``own`` are the same throughout
         if dims is not None:
-            by_own = (steep * floor).sum(dims, keepdim=True) / mass.clamp_min(least)
-            by_size, by_rest = by_size + by_own * (1 - own), by_rest + by_own * own
-        by_rest = by_rest * rest.sign()
+            same = [dim for dim in dims if dim < steep.ndim - floor.ndim or floor.shape[dim - steep.ndim] == 1]
+            flat = steep.sum(same, keepdim=True) if same else steep
+            by_own = (flat * floor).sum(dims, keepdim=True) / mass.clamp_min(least)
         by_shift = None
         if ctx.needs_input_grad[2]:
-            by_floor = (steep * (own - shares)).sum_to_size(shift.shape) * (soft * shift.sign())
-            by_shift = (grad * shares).sum_to_size(shift.shape) + by_floor
-        by_part = torch.addcmul(grad, by_size, part.sign()) + by_rest
-        return by_part, -by_rest, by_shift, None, None, None
+            by_floor = (flat * own).sum_to_size(shift.shape) - by_rest.sum_to_size(shift.shape)
+            by_shift = mul(shares, grad).sum_to_size(shift.shape) + by_floor * (soft * shift.sign())
+        by_size = sub(steep, by_rest)
+        if dims is not None:
+            by_size, by_rest = add(by_size, by_own * (1 - own)), add(by_rest, by_own * own)
+        by_rest = mul(by_rest, sign(rest))
+        by_part = add(add(mul(by_size, part.sign()), grad), by_rest)
+        return by_part, neg(by_rest), by_shift, None, None, None

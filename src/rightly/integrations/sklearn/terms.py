@@ -8,7 +8,7 @@ because gradients of the levels of a category could cancel in a sum while the mo
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,7 +128,7 @@ def read_annotation(annotation: Any, prior: Prior | None, rows: int, groups: Ten
             got="an annotation",
         )
     read = annotation if isinstance(annotation, Annotation) else _from_array(annotation, needs[0])
-    for field, value in _given(read).items():
+    for field, value in read.given().items():
         if value.shape[-1] != columns or len(value) not in (1, rows):
             raise AnnotationError(
                 f"annotation.{field} does not fit the table",
@@ -136,7 +136,7 @@ def read_annotation(annotation: Any, prior: Prior | None, rows: int, groups: Ten
                 got=tuple(value.shape),
             )
     if any(field in needs for field in _MARKS):
-        return replace(read, **{field: value[..., groups] for field, value in _given(read).items()})
+        return replace(read, **{field: value[..., groups] for field, value in read.given().items()})
     return read
 
 
@@ -153,11 +153,6 @@ def _from_array(values: Any, field: str) -> Annotation:
     if field in _MARKS and not bool(((tensor == 0) | (tensor == 1) | tensor.isnan()).all()):
         raise AnnotationError("marks are yes or no", expected="True, False or NaN", got="other numbers")
     return Annotation(**{field: 1 - tensor if field == "relevant" else tensor})
-
-
-def _given(annotation: Annotation) -> dict[str, Tensor]:
-    values = {field.name: getattr(annotation, field.name) for field in fields(annotation)}
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _reference(reference: Any, rows: Tensor) -> Reference:

@@ -1,10 +1,11 @@
-"""Whatever else a command found: its own curves and tables."""
+"""Whatever else a command found: its own curves, sentences and tables."""
 
 from __future__ import annotations
 
 from rightly.report.blocks import Block, Cell, Figure, Section, Table
 from rightly.report.charts.axes import Key
 from rightly.report.charts.lines import Frame, Line, lines, wants_log
+from rightly.report.charts.phrases import Phrase, phrases
 from rightly.report.cleaning import Record
 from rightly.report.numerals import ABSENT, number
 from rightly.report.palette import INK, PLAIN, RUNS
@@ -15,7 +16,7 @@ _DECADES = 300.0
 
 
 def extras(record: Record, figures: Record) -> Section | None:
-    """The curves two by two, then the tables."""
+    """The curves two by two, then sentences and tables."""
     curves = [curve for curve in figures.get("curves") or [] if curve["series"]]
     blocks: list[Block] = []
     if curves:
@@ -24,6 +25,9 @@ def extras(record: Record, figures: Record) -> Section | None:
         shaded = any(series.get("low") for curve in curves for series in curve["series"])
         note += " Shaded bands are 95% intervals." if shaded else ""
         blocks.append(Figure("Further curves.", [_curve(record, curve) for curve in curves], note.strip()))
+    if sentences := [sentence for sentence in figures.get("sentences") or [] if sentence["words"]]:
+        note = "Above the words are the phrases that the prediction is built of, from the first joined to the last."
+        blocks.append(Figure("Sentences.", [_sentence(sentence) for sentence in sentences], note))
     blocks += [_table(table) for table in figures.get("tables") or []]
     return Section("more", "Further results", blocks) if blocks else None
 
@@ -50,6 +54,12 @@ def _curve(record: Record, curve: Record) -> str:
     log_x = wants_log([x for line in drawn for x in line.x], _DECADES)
     x_label += " (log scale)" if log_x and x_label and "log" not in x_label else ""
     return lines(Frame(curve["title"], description, x_label, y_label, keys, height=190, log_x=log_x), drawn)
+
+
+def _sentence(sentence: Record) -> str:
+    found = [Phrase(**phrase) for phrase in sentence["phrases"]]
+    description = "Phrases and their scores over the words of: " + " ".join(sentence["words"])
+    return phrases(sentence["title"], description, sentence["words"], found)
 
 
 def _line(series: Record, colour: str, shape: str, dash: str | None, paper: bool) -> Line:

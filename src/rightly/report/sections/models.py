@@ -55,7 +55,7 @@ def _model(run: Run) -> Model:
 
 
 def _engines(engines: Record) -> str:
-    """How the input gradients were taken; by term where there are several."""
-    if len(engines) == 1:
-        return str(*engines.values())
+    """How the input gradients were taken; by term where that differs."""
+    if len(set(engines.values())) == 1:
+        return str(*set(engines.values()))
     return "; ".join(f"{term} by {text}" for term, text in sorted(engines.items()))

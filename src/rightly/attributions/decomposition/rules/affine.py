@@ -10,8 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rightly.attributions.decomposition.rules.products import product
-from rightly.attributions.decomposition.split import HUGE, Split, affine, carried, joint, linear, total_of
-from rightly.attributions.decomposition.table import EXACT, OURS, SINGH, Args, Kwargs, rule
+from rightly.attributions.decomposition.split import (
+    HUGE,
+    Split,
+    affine,
+    carried,
+    constant,
+    first,
+    joint,
+    linear,
+    total_of,
+)
+from rightly.attributions.decomposition.table import EXACT, OURS, SINGH, TOKEN_RULES, Args, Kwargs, rule
 from rightly.core.intercept import Unsupported, named
 
 _BIASED = "W b + s(W b, W g) c, s(b, g) = |b| / (|b| + |g|)"
@@ -66,8 +76,7 @@ def _bilinear(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 @rule("add", "sub", "subtract", "rsub", "radd", formula="b_x + b_y; a constant is shared like a bias", source=SINGH)
 def add(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Sums and differences."""
-    left, right, *rest = args if len(args) >= 2 else (args[0], kwargs["other"])
-    alpha: Any = kwargs.get("alpha", rest[0] if rest else 1)
+    left, right, alpha = named(args, kwargs, ("input", "other", "alpha"), (1,))
     name = func.__name__.strip("_")
     if name == "rsub":
         left, right = right, left
@@ -84,7 +93,7 @@ def plus(source: Split, constant: Any, scale: float = 1, by: float = 1) -> Split
     scaled = source if scale == 1 else linear(torch.mul, (source, scale), {})
     if not isinstance(constant, Tensor):
         if constant * by == 0:
-            return scaled
+            return scaled.made(scaled.total + 0, scaled.part)
         constant = torch.full((), constant, dtype=source.total.dtype, device=source.total.device)
     shift = constant * by if by != 1 else constant
     if not shift.is_floating_point():
@@ -110,8 +119,9 @@ _PRODUCTS: dict[str, Callable[..., Tensor]] = {
 
 @rule("addmm", "baddbmm", "addbmm", "addmv", formula="c + x y", source=SINGH)
 def _sum_and_product(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    shift, left, right = args
-    alpha, beta = kwargs.get("alpha", 1), kwargs.get("beta", 1)
+    called = {"mat1": "x", "batch1": "x", "mat": "x", "mat2": "y", "batch2": "y", "vec": "y"}
+    kwargs = {called.get(name, name): value for name, value in kwargs.items()}
+    shift, left, right, alpha, beta = named(args, kwargs, ("input", "x", "y", "alpha", "beta"), (1, 1))
     made = product(_PRODUCTS[func.__name__.strip("_")], (left, right), {})
     if not carried(left, right):
         return plus(shift, made, beta, alpha)
@@ -124,66 +134,122 @@ def _sum_and_product(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> An
 
 @rule("addcmul", "addcdiv", formula="c + v x y", source=SINGH)
 def _sum_and_elements(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    start, left, right = args[:3]
-    value = kwargs.get("value", 1)
+    start, left, right, value = named(args, kwargs, ("input", "tensor1", "tensor2", "value"), (1,))
     name = "mul" if "mul" in func.__name__ else "div"
     with torch._C._EnableTorchFunction():
         return start + getattr(torch, name)(left, right) * value
 
 
-@rule(
-    *("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "row_stack"),
-    formula="f(b, ...); constants are shared like biases",
-    source=OURS,
-)
+_JOINED = ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack", "row_stack")
+
+
+@rule(*_JOINED, formula="the same choice; that of constants is shared like a bias", source=OURS, table=TOKEN_RULES)
+@rule(*_JOINED, formula="f(b, ...); constants are shared like biases", source=OURS)
 def _join(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    items = list(args[0] if args else kwargs["tensors"])
-    rest = {"dim": args[1]} if len(args) > 1 else {k: v for k, v in kwargs.items() if k not in ("tensors", "out")}
-    rest = {"dim" if k == "axis" else k: v for k, v in rest.items()}
-    dim = {"hstack": 1, "dstack": 2, "column_stack": 1}.get(func.__name__, rest.get("dim", 0))
-    return joint(lambda *xs: func(list(xs), **rest), tuple(items), {}, (dim, -1))
+    items, dim = named(args, kwargs, ("tensors", "dim"), (None,))
+    rest = {} if dim is None else {"dim": dim}
+    dim = {"hstack": 1, "dstack": 2, "column_stack": 1}.get(func.__name__, dim or 0)
+    return joint(lambda *xs: func(list(xs), **rest), *items, dims=(dim, -1))
 
 
 @rule("where", "masked_fill", formula="b where it is taken; a constant is shared like a bias", source=OURS)
 def _where(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     if func.__name__.strip("_") == "masked_fill":
-        source, mask, value = named(args, kwargs, ("input", "mask", "value"), ())
-        mask, left, right = total_of(mask), value, source
+        right, mask, left = named(args, kwargs, ("input", "mask", "value"), ())
+    elif func == torch.Tensor.where:
+        left, mask, right = named(args, kwargs, ("input", "condition", "other"), ())
     else:
         mask, left, right = named(args, kwargs, ("condition", "input", "other"), ())
-        mask = total_of(mask)
+    return taken(mask, left, right)
+
+
+def taken(mask: Any, left: Any, right: Any) -> Any:
+    """``torch.where``, of splits, tensors and numbers."""
+    mask = total_of(mask)
     if not carried(left, right):
         return torch.where(mask, left, right)
     like = (left if isinstance(left, Split) else right).total
-    left, right = (s if isinstance(s, Tensor) else torch.full((), s, dtype=like.dtype).to(like) for s in (left, right))
-    return joint(torch.where, (mask, left, right), {})
+    return joint(lambda x, y: torch.where(mask, x, y), constant(left, like), constant(right, like))
 
 
-@rule(
-    *("scatter", "scatter_add", "index_add", "index_copy", "masked_scatter", "index_put", "slice_scatter"),
-    *("select_scatter", "lerp"),
-    formula="f(b, ...); constants are shared like biases",
-    source=OURS,
-)
+#: where something is written into a tensor: names and defaults of the arguments, and the name of what is written
+_WRITTEN: dict[str, tuple[tuple[str, ...], tuple[Any, ...], str]] = {
+    "scatter": (("input", "dim", "index", "src", "reduce"), (None,), "src"),
+    "scatter_add": (("input", "dim", "index", "src"), (), "src"),
+    "scatter_reduce": (("input", "dim", "index", "src", "reduce", "include_self"), (True,), "src"),
+    "index_add": (("input", "dim", "index", "source", "alpha"), (1,), "source"),
+    "index_copy": (("input", "dim", "index", "source"), (), "source"),
+    "index_put": (("input", "indices", "values", "accumulate"), (False,), "values"),
+    "slice_scatter": (("input", "src", "dim", "start", "end", "step"), (0, None, None, 1), "src"),
+    "select_scatter": (("input", "src", "dim", "index"), (), "src"),
+    "diagonal_scatter": (("input", "src", "offset", "dim1", "dim2"), (0, 0, 1), "src"),
+}
+
+
+@rule(*_WRITTEN, formula="f(b, ...); constants are shared like biases", source=OURS)
 def _written(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    if func.__name__.strip("_") == "lerp":
-        start, end, weight = args
-        with torch._C._EnableTorchFunction():
-            return start + weight * (end - start)
-    return joint(func, args, kwargs)
+    names, defaults, what = _WRITTEN[func.__name__.strip("_")]
+    kwargs = {"src" if name == "value" else name: value for name, value in kwargs.items()}
+    given = dict(zip(names, named(args, kwargs, names, defaults), strict=True))
+    into, value = given.pop("input"), given.pop(what)
+    if carried(*given.values()):
+        raise Unsupported(f"{func.__name__} at places that depend on the input")
+    if given.get("reduce") not in (None, "add", "sum", "mean"):
+        raise Unsupported(f"{func.__name__} with reduce={given['reduce']!r}")
+    if not isinstance(value, Tensor):
+        value = torch.full(given["index"].shape, value, dtype=into.dtype, device=into.device)
+    given = {name: each for name, each in given.items() if each is not None}
+    return joint(lambda x, y: func(x, **{what: y}, **given), into, value)
 
 
-@rule("index_fill", "fill", "zero", formula="b where it stays; a constant is shared like a bias", source=EXACT)
+@rule("masked_scatter", formula="f(b, ...); constants are shared like biases", source=OURS)
+def _poured(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """The numbers of the source in turn, wherever the mask says so."""
+    into, mask, value = named(args, kwargs, ("input", "mask", "source"), ())
+    mask = total_of(mask).expand(into.shape)
+    turn = (mask.flatten().cumsum(0) - 1).clamp_min(0)
+    return joint(lambda x, y: torch.where(mask, y.flatten()[turn].reshape(mask.shape), x), into, value)
+
+
+@rule("lerp", formula="x + w (y - x)", source=OURS)
+def _between(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    start, end, weight = named(args, kwargs, ("input", "end", "weight"), ())
+    with torch._C._EnableTorchFunction():
+        return start + weight * (end - start)
+
+
+@rule("diff", formula="f(b, ...); constants are shared like biases", source=OURS)
+def _differences(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    names = ("input", "n", "dim", "prepend", "append")
+    source, n, dim, before, after = named(args, kwargs, names, (1, -1, None, None))
+    items = [item for item in (before, source, after) if item is not None]
+    return joint(lambda *xs: torch.diff(torch.cat(xs, dim), n, dim), *items, dims=(dim, -1))
+
+
+@rule("complex", formula="f(b, ...); constants are shared like biases", source=OURS)
+def _complex(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    items = named(args, kwargs, ("real", "imag"), ())
+    source = first(tuple(items), {})
+    split = (item if isinstance(item, Split) else source.made(item, source.run.alone(item)) for item in items)
+    return linear(torch.complex, tuple(split), {})
+
+
+_FILLED = {"index_fill": ("input", "dim", "index", "value"), "fill": ("input", "value"), "zero": ("input",)}
+
+
+@rule(*_FILLED, formula="b where it stays; a constant is shared like a bias", source=EXACT)
 def _filled(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    source, *rest = args
-    keep = func(torch.ones_like(source.total), *rest[:-1], 0.0) if rest else torch.zeros_like(source.total)
-    value = torch.as_tensor(rest[-1] if rest else 0.0).to(source.total)
-    return joint(torch.where, (keep != 0, source, value.expand(source.total.shape)), {})
+    names = _FILLED[func.__name__.strip("_")]
+    source, *rest = named(args, kwargs, names, ())
+    keep = torch.zeros_like(total_of(source), dtype=torch.bool)
+    if len(rest) == 3:
+        keep = ~keep.index_fill(rest[0], total_of(rest[1]), True)
+    return taken(keep, source, rest[-1] if rest else 0.0)
 
 
 @rule("maximum", "minimum", "fmax", "fmin", formula="b of the one that is taken", source=SINGH)
 def larger(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """The larger or smaller of two, number by number."""
-    left, right = args if len(args) == 2 else (args[0], kwargs["other"])
+    left, right = named(args, kwargs, ("input", "other"), ())
     values = [value if isinstance(value, Tensor) else torch.as_tensor(value) for value in map(total_of, (left, right))]
-    return _where(torch.where, (func(*values) == values[0], left, right), {})
+    return taken(func(*values) == values[0], left, right)

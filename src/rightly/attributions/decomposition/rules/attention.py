@@ -33,9 +33,18 @@ def _attention(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         scores = (query * factor) @ key.transpose(-2, -1)
         if causal:
             mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=total_of(query).device).tril()
+        blind = None  # queries that must not see anything: PyTorch gives them zeros
         if isinstance(mask, Tensor):
+            seen = mask if mask.dtype == torch.bool else mask != -math.inf
             scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+            blind = ~seen.any(-1, keepdim=True)
+            if bool(blind.any()):
+                scores = scores.masked_fill(blind, 0.0)
+            else:
+                blind = None
         weights = torch.softmax(scores, -1)
+        if blind is not None:
+            weights = weights * (~blind).to(weights.dtype)
         if dropout > 0:
             weights = torch.nn.functional.dropout(weights, dropout)
         return weights @ value

@@ -21,9 +21,9 @@ class Pair(NamedTuple):
     part: Tensor
 
     @classmethod
-    def of(cls, value: Any) -> Pair:
-        """Of a split; a constant belongs to the other part."""
-        return cls(value.total, value.relevant) if isinstance(value, Split) else cls(value, torch.zeros_like(value))
+    def of(cls, value: Any, run: Run) -> Pair:
+        """Of a split, or of a constant, which is shared like a bias."""
+        return cls(value.total, value.relevant) if isinstance(value, Split) else cls(value, run.alone(value))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Pair:
         """A linear function of both."""
@@ -58,7 +58,7 @@ def owned(run: Run, series: Pair) -> Tensor:
     """(..., 1): how much of a step's input is the region's, 1 or 0 for spans. Whose biases a step's are."""
     part = series.part.abs().sum(-1, keepdim=True)
     rest = (series.total - series.part).abs().sum(-1, keepdim=True)
-    start = run.place(series.total.shape, (series.total.ndim - 1,))
+    start = run.place(series.total, (series.total.ndim - 1,))
     return (part + start * TINY) / (part + rest + TINY)
 
 

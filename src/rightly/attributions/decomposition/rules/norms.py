@@ -11,14 +11,23 @@ from torch import Tensor
 
 from rightly.attributions.decomposition.split import Split, affine
 from rightly.attributions.decomposition.table import OURS, SINGH, Args, Kwargs, rule
-from rightly.core.intercept import named
+from rightly.core.intercept import in_python, named
+
+
+def _read(func: Callable[..., Any], args: Args, kwargs: Kwargs, rest: tuple[str, ...], defaults: Args) -> list[Any]:
+    """input, running_mean, running_var, weight, bias, and the rest, of a function or of its namesake in ``torch``."""
+    statistics, scale = ("running_mean", "running_var"), ("weight", "bias")
+    if in_python(func):
+        return named(args, kwargs, ("input", *statistics, *scale, *rest), (None,) * 4 + defaults)
+    names = ("input", *scale, *statistics, *rest, "cudnn_enabled")
+    source, weight, bias, mean, variance, *others, _ = named(args, kwargs, names, ())
+    return [source, mean, variance, weight, bias, *others]
 
 
 @rule("batch_norm", formula="b w / sigma + s c with c = bias - mu w / sigma", source=f"{SINGH}, eq. 5")
 def _batch_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-    source, mean, variance, weight, bias, training, momentum, eps = named(
-        args, kwargs, names, (None, None, False, 0.1, 1e-5)
+    source, mean, variance, weight, bias, training, momentum, eps = _read(
+        func, args, kwargs, ("training", "momentum", "eps"), (False, 0.1, 1e-5)
     )
     x = source.total
     total = F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
@@ -43,8 +52,8 @@ def _scaled(source: Split, total: Tensor, mean: Tensor, variance: Tensor, weight
 
 @rule("layer_norm", formula="(b - mean b) w / sigma(t) + s c", source=OURS)
 def _layer_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    names = ("input", "normalized_shape", "weight", "bias", "eps")
-    source, shape, weight, bias, eps = named(args, kwargs, names, (None, None, 1e-5))
+    names = ("input", "normalized_shape", "weight", "bias", "eps", "cudnn_enable")
+    source, shape, weight, bias, eps, _ = named(args, kwargs, names, (None, None, 1e-5, True))
     dims = tuple(range(-len(shape), 0))
     total = F.layer_norm(source.total, shape, weight, bias, eps)
     scale = torch.rsqrt(source.total.var(dims, correction=0, keepdim=True) + eps)
@@ -67,8 +76,8 @@ def _rms_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 
 @rule("group_norm", formula="(b - mean b) w / sigma(t) + s c", source=OURS)
 def _group_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    names = ("input", "num_groups", "weight", "bias", "eps")
-    source, groups, weight, bias, eps = named(args, kwargs, names, (None, None, 1e-5))
+    names = ("input", "num_groups", "weight", "bias", "eps", "cudnn_enabled")
+    source, groups, weight, bias, eps, _ = named(args, kwargs, names, (None, None, 1e-5, True))
     total = F.group_norm(source.total, groups, weight, bias, eps)
     return _grouped(source, total, groups, weight, bias, eps)
 
@@ -90,9 +99,8 @@ def _grouped(source: Split, total: Tensor, groups: int, weight: Any, bias: Any, 
 
 @rule("instance_norm", formula="(b - mean b) w / sigma(t) + s c", source=OURS)
 def _instance_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
-    source, mean, variance, weight, bias, own, momentum, eps = named(
-        args, kwargs, names, (None, None, None, None, True, 0.1, 1e-5)
+    source, mean, variance, weight, bias, own, momentum, eps = _read(
+        func, args, kwargs, ("use_input_stats", "momentum", "eps"), (True, 0.1, 1e-5)
     )
     total = F.instance_norm(source.total, mean, variance, weight, bias, own, momentum, eps)
     if own:

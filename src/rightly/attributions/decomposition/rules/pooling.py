@@ -13,7 +13,7 @@ from rightly.attributions.decomposition.rules.affine import larger
 from rightly.attributions.decomposition.split import Split
 from rightly.attributions.decomposition.table import SINGH, Args, Kwargs, rule
 from rightly.core import autodiff
-from rightly.core.intercept import Unsupported, named
+from rightly.core.intercept import Unsupported, in_python, named
 from rightly.core.kernels.masks import pool_images
 
 _PICKED = "b at the winners of t"
@@ -44,6 +44,7 @@ def _max_pool_and_indices(func: Callable[..., Any], args: Args, kwargs: Kwargs) 
 @rule("fractional_max_pool2d", "fractional_max_pool3d", formula=_PICKED, source=SINGH)
 def _fractional_max_pool(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     source, *rest = args
+    kwargs = dict(kwargs)
     both = kwargs.pop("return_indices", False)
     with autodiff.outside_blocks():
         total, index = func(source.total, *rest, **kwargs, return_indices=True)
@@ -52,7 +53,7 @@ def _fractional_max_pool(func: Callable[..., Any], args: Args, kwargs: Kwargs) -
 
 @rule("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", formula=_PICKED, source=SINGH)
 def _adaptive_max_pool(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    source, size, both = named(args, kwargs, ("input", "output_size", "return_indices"), (False,))
+    source, size, both = named(args, kwargs, ("input", "output_size", "return_indices"), (not in_python(func),))
     axes = int(func.__name__[-2])
     pool: Any = {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}[axes]
     total, index = pool(source.total, size, return_indices=True)
@@ -71,7 +72,8 @@ def _winners(source: Split, total: Tensor, index: Tensor, axes: int, both: bool)
 
 @rule("max_unpool1d", "max_unpool2d", "max_unpool3d", formula="b where t came from", source=SINGH)
 def _max_unpool(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    source, index, *rest = args if len(args) > 1 else (args[0], kwargs.pop("indices"))
+    source, index, *rest = args if len(args) > 1 else (args[0], kwargs["indices"])
+    kwargs = {name: value for name, value in kwargs.items() if name != "indices"}
     axes = int(func.__name__[-2])
     total = func(source.total, index, *rest, **kwargs)
     empty = torch.zeros_like(total).flatten(-axes)

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from rightly.attributions.decomposition.rules.unary import reciprocal, together
+from rightly.attributions.decomposition.rules.unary import proportional, reciprocal, together
 from rightly.attributions.decomposition.split import Part, Split, carried, linear
 from rightly.attributions.decomposition.table import EXACT, SHAPLEY, Args, Kwargs, rule
+from rightly.core.intercept import named
 
 _FORMULA = "1/2 (b_x t_y + t_x b_y)"
 
 
 @rule(
     *("mul", "multiply", "rmul", "matmul", "rmatmul", "mm", "bmm", "mv", "dot", "inner", "outer", "ger", "vdot"),
-    *("kron", "tensordot", "chain_matmul"),
+    *("kron", "tensordot"),
     formula=_FORMULA,
     source=SHAPLEY,
 )
 def product(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Any bilinear function of its first two arguments."""
-    left, right, *rest = args if len(args) >= 2 else (args[0], *kwargs.values())
-    kwargs = kwargs if len(args) >= 2 else {}
+    left, *rest = args
+    if not rest:  # the second factor has many names
+        name = next(name for name, value in kwargs.items() if isinstance(value, Tensor) or name == "other")
+        rest, kwargs = [kwargs[name]], {other: value for other, value in kwargs.items() if other != name}
+    right, *rest = rest
 
     def run(x: Any, y: Any) -> Any:
         return func(x, y, *rest, **kwargs)
@@ -64,9 +70,9 @@ def _einsum(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return (linear if len(places) == 1 else together)(run, tuple(factors), {})
 
 
-@rule("multi_dot", "linalg_multi_dot", formula="f of both parts, averaged", source=SHAPLEY)
+@rule("multi_dot", "linalg_multi_dot", "chain_matmul", formula="f of both parts, averaged", source=SHAPLEY)
 def _chain(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    made, *rest = args[0]
+    made, *rest = args if func.__name__ == "chain_matmul" else args[0]
     for factor in rest:
         made = bilinear(torch.matmul, made, factor)
     return made
@@ -74,10 +80,10 @@ def _chain(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 
 @rule("div", "divide", "true_divide", "truediv", "rdiv", "rtruediv", formula="x (1 / y)", source=SHAPLEY)
 def _quotient(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    left, right = args
+    left, right, rounding = named(args, kwargs, ("input", "other", "rounding_mode"), (None,))
     if func.__name__.strip("_") in ("rdiv", "rtruediv"):
         left, right = right, left
-    if kwargs.get("rounding_mode") is not None:
+    if rounding is not None:
         return together(func, args, kwargs)
     if not isinstance(right, Split):
         return linear(torch.div, (left, right), {}, weights=True)
@@ -96,36 +102,33 @@ def _norm(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 
 @rule("var", "std", formula="of (x - mean) (x - mean), step by step", source=SHAPLEY)
 def _spread(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    source, *rest = args
-    dims = kwargs.get("dim", rest[0] if rest and not isinstance(rest[0], bool) else None)
-    keep = kwargs.get("keepdim", len(rest) > 2 and rest[2])
+    dims, correction, keep = _degrees(args, kwargs)
+    source: Split = args[0]
     with torch._C._EnableTorchFunction():
-        centred = source - (source.mean() if dims is None else source.mean(dims, keepdim=True))
-        square = centred * centred
-        added = square.sum() if dims is None else square.sum(dims, keep)
-    total = func(source.total, *rest, **kwargs)
-    variance = total if func.__name__ == "var" else torch.var(source.total, *rest, **kwargs)
-    # the factor that the correction of the degrees of freedom makes
-    count = source.total.numel() / max(total.numel(), 1)
-    ones = torch.arange(int(count), dtype=total.dtype, device=total.device)
-    names = {k: v for k, v in kwargs.items() if k not in ("dim", "keepdim")}
-    if rest and (isinstance(rest[0], bool) or len(rest) > 1):
-        names["unbiased"] = rest[0] if isinstance(rest[0], bool) else rest[1]
-    scale = torch.var(ones, **names) / (ones - ones.mean()).square().sum()
-    made = linear(torch.mul, (added, scale), {})
+        centred = source - source.mean(dims, keepdim=True)
+        added = (centred * centred).sum(dims, keepdim=keep)
+    variance = torch.var(source.total, dims, correction=correction, keepdim=keep)
+    count = source.total.numel() // max(variance.numel(), 1)
+    made = linear(torch.mul, (added, 1 / (count - correction) if count > correction else math.nan), {})
     if func.__name__ == "var":
         return made.made(variance, made.part)
-    with torch._C._EnableTorchFunction():
-        root = made.sqrt()
-    return root.made(total, root.part)
+    return proportional(made, torch.std(source.total, dims, correction=correction, keepdim=keep))
+
+
+def _degrees(args: Args, kwargs: Kwargs) -> tuple[Any, Any, bool]:
+    """(dimensions, correction, whether they are kept), of the ways to call ``var`` and ``std``."""
+    rest = args[1:]
+    if rest and isinstance(rest[0], bool):  # (unbiased)
+        rest, kwargs = rest[1:], {**kwargs, "unbiased": rest[0]}
+    dims, unbiased, keep, correction = named(
+        rest, kwargs, ("dim", "unbiased", "keepdim", "correction"), (None, True, False, None)
+    )
+    return dims, (int(unbiased) if correction is None else correction), keep
 
 
 @rule("var_mean", "std_mean", formula="both", source=SHAPLEY)
 def _spread_and_mean(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     spread = torch.var if func.__name__ == "var_mean" else torch.std
-    source, *rest = args
-    dims = kwargs.get("dim", rest[0] if rest and not isinstance(rest[0], bool) else None)
-    keep = kwargs.get("keepdim", len(rest) > 2 and rest[2])
+    dims, _, keep = _degrees(args, kwargs)
     with torch._C._EnableTorchFunction():
-        mean = source.mean() if dims is None else source.mean(dims, keepdim=keep)
-        return spread(*args, **kwargs), mean
+        return spread(*args, **kwargs), args[0].mean(dims, keepdim=keep)

@@ -39,7 +39,7 @@ def _padded(
     batch_first: bool,
 ) -> Any:
     source = first((inputs, states), {})
-    pair = Pair.of(inputs)
+    pair = Pair.of(inputs, source.run)
     series = pair.map(lambda x: x.transpose(0, 1)) if batch_first else pair
     settings = (params, has_biases, num_layers, dropout if train else 0.0, bidirectional)
     series, ends = _stacked(kind, source, series, states, None, *settings)
@@ -62,7 +62,7 @@ def _packed(
 ) -> Any:
     """Spread out to (T, B, ...), with the steps that are not there left out, and packed again."""
     source = first((data, states), {})
-    pair = Pair.of(data)
+    pair = Pair.of(data, source.run)
     steps, batch = len(batch_sizes), int(batch_sizes[0])
     there = torch.arange(batch)[None] < batch_sizes[:, None]
     there = there.to(pair.total.device)
@@ -89,7 +89,7 @@ def _stacked(
     bidirectional: bool,
 ) -> tuple[Pair, list[Pair]]:
     """All layers over (T, B, I)."""
-    starts = [Pair.of(state) for state in (states if kind == "lstm" else [states])]
+    starts = [Pair.of(state, source.run) for state in (states if kind == "lstm" else [states])]
     directions = 2 if bidirectional else 1
     each = len(params) // (num_layers * directions)
     last: list[list[Pair]] = []
@@ -152,8 +152,8 @@ def _cell(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     kind = func.__name__.removesuffix("_cell")
     source = first((inputs, states), {})
     weights = Weights(*params)
-    state = [Pair.of(each) for each in (states if kind == "lstm" else [states])]
-    pair = Pair.of(inputs)
+    state = [Pair.of(each, source.run) for each in (states if kind == "lstm" else [states])]
+    pair = Pair.of(inputs, source.run)
     projected = pair.map(lambda x: torch.nn.functional.linear(x, weights.inputs))
     new = cell(kind, source.run.convention)(projected, state, weights, owned(source.run, pair))
     made = tuple(source.made(*each) for each in new)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rightly.attributions.decomposition.split import Split, called, dropout_mask, joint, linear, total_of
-from rightly.attributions.decomposition.table import EXACT, SINGH, Args, Kwargs, rule
-from rightly.core.intercept import Unsupported, named
+from rightly.attributions.decomposition.split import Split, called, dropout_mask, joint, linear, numeric, total_of
+from rightly.attributions.decomposition.table import EXACT, SINGH, TOKEN_RULES, Args, Kwargs, rule
+from rightly.core.intercept import Unsupported, named, operation, replaced
 
 _ASKED = (
     "shape size dim ndim device dtype layout numel nelement len is_floating_point is_complex is_cuda is_cpu is_mps "
@@ -31,20 +31,19 @@ def asked(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 
 VIEWS = (
     "view reshape flatten unflatten permute transpose movedim moveaxis swapaxes swapdims squeeze unsqueeze expand "
-    "expand_as view_as T mT H t contiguous getitem narrow select unbind split chunk tensor_split diagonal "
-    "unsafe_chunk unsafe_split split_with_sizes hsplit vsplit dsplit ravel"
+    "expand_as view_as reshape_as broadcast_to T mT H mH adjoint t contiguous getitem narrow select unbind split chunk "
+    "tensor_split diagonal unsafe_chunk unsafe_split split_with_sizes hsplit vsplit dsplit ravel unfold detach data "
+    "atleast_1d atleast_2d atleast_3d"
 )
 MOVES = (
     "clone repeat tile repeat_interleave roll flip fliplr flipud rot90 index_select gather take take_along_dim "
-    "masked_select tril triu diag diag_embed pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle "
-    "unfold broadcast_to reshape_as"
+    "masked_select tril triu diag diag_embed pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle"
 )
 _SUMS = (
-    "neg negative positive sum mean nansum cumsum diff trace avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
+    "neg negative positive sum mean nansum cumsum trace avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
     "adaptive_avg_pool2d adaptive_avg_pool3d fold im2col col2im interpolate upsample grid_sample stft istft "
     "fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn fft_ifftn fft_rfftn "
-    "fft_irfftn view_as_real view_as_complex real imag conj resolve_conj resolve_neg requires_grad_ detach data "
-    "rad2deg deg2rad"
+    "fft_irfftn view_as_real view_as_complex real imag conj resolve_conj resolve_neg rad2deg deg2rad"
 )
 
 
@@ -59,23 +58,48 @@ def moved(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 
 @rule(*VIEWS.split(), formula="f(b)", source=EXACT)
 def viewed(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    """Linear, and what comes out may share memory with what went in."""
+    """Another shape of the same numbers; of other arguments that are split only the shape or the index counts."""
     source, *rest = args
+    rest = [replaced(arg, _plainly) for arg in rest]
+    kwargs = {name: replaced(arg, _plainly) for name, arg in kwargs.items()}
     if not isinstance(source, Split):  # a plain tensor in the shape of a split
-        return called(func, args, kwargs, total_of)
-    result = linear(func, (source, *(_shape_of(arg) for arg in rest)), kwargs, weights=True)
-    if func.__name__ == "__getitem__":
+        return func(source, *rest, **kwargs)
+    if any(isinstance(arg, torch.dtype) for arg in (*rest, *kwargs.values())):
+        raise Unsupported(f"{func.__name__} as another type")
+    # a part need not lie in memory as its total does
+    name, _, _ = operation(func)
+    result = linear(_MEANT.get(name, func), (source, *rest), kwargs, weights=True)
+    if name == "getitem":
         result.index = rest[0]
-    for each in result if isinstance(result, tuple) else (result,):
-        each.shares(source)
     return result
 
 
-def _shape_of(arg: Any) -> Any:
-    """Of ``view_as(x, other)`` only the shape of the other one matters; an index must not depend on the input."""
-    if not isinstance(arg, Split):
-        return arg
-    return arg.total.detach()
+_MEANT: dict[str, Callable[..., Any]] = {
+    "view": torch.Tensor.reshape,
+    "view_as": torch.Tensor.reshape_as,
+    "data": torch.Tensor.detach,
+}
+
+
+def _plainly(split: Any) -> Tensor:
+    plain: Tensor = split.total.detach()
+    return plain
+
+
+@rule("requires_grad_", formula="b", source=EXACT)
+def _itself(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    return args[0]
+
+
+@rule("broadcast_tensors", formula="f(b)", source=EXACT)
+def _broadcast(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Constants stay constants."""
+    tensors = args[0] if len(args) == 1 else args
+    shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
+    return tuple(
+        linear(torch.Tensor.expand, (tensor, shape), {}) if isinstance(tensor, Split) else tensor.expand(shape)
+        for tensor in tensors
+    )
 
 
 @rule("to", "type", "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda", formula="f(b)", source=EXACT)
@@ -96,43 +120,43 @@ def _whole(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return func(args[0].total.detach())
 
 
+@rule("pad", formula="the same choice; that of a border is shared", source=EXACT, table=TOKEN_RULES)
 @rule("pad", formula="f(b), a constant border is shared like a bias", source=EXACT)
 def _pad(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    names = dict(zip(("pad", "mode", "value"), args[1:], strict=False)) | kwargs
-    source = args[0]
-    value = names.pop("value", None) or 0.0
-    result = linear(lambda x: func(x, **names), (source,), {})
-    if value == 0.0 or names.get("mode", "constant") != "constant":
-        return result
-    total = func(source.total, **names, value=value)
-    shift = total - result.total
-    return source.made(total, source.run.share(result.relevant, result.total, shift, tuple(range(1, total.ndim))))
+    source, widths, mode, value = named(args, kwargs, ("input", "pad", "mode", "value"), ("constant", None))
+    if mode != "constant" or (not value and numeric(source.total)):
+        return linear(lambda x: func(x, widths, mode), (source,), {})
+    inside = func(torch.ones_like(source.total, dtype=torch.bool), widths)
+    border = func(torch.zeros_like(source.total), widths, value=value)
+    every = range(1, inside.ndim) if inside.ndim > 1 else (-1,)
+    return joint(lambda x, c: torch.where(inside, func(x, widths), c), source, border, dims=every)
 
 
-@rule("dropout", "dropout1d", "dropout2d", "dropout3d", formula="one mask for t and b", source=SINGH)
+@rule("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", formula="one mask for t and b", source=SINGH)
 def _dropout(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    names = {"p": 0.5, "training": True} | dict(zip(("p", "training"), args[1:], strict=False)) | kwargs
-    source: Split = args[0]
-    if not names.pop("training", names.pop("train", False)) or names["p"] == 0:
+    kwargs = {"training" if name == "train" else name: value for name, value in kwargs.items()}
+    source, p, training = named(args, kwargs, ("input", "p", "training"), (0.5, True))
+    if not training or p == 0:
         return source
-    mask = dropout_mask(func, source.total, names["p"])
-    return linear(torch.mul, (source, mask), {}, weights=True)
+    return linear(torch.mul, (source, dropout_mask(func, source.total, p)), {}, weights=True)
 
 
 @rule("alpha_dropout", "feature_alpha_dropout", formula="b, in eval mode only", source=EXACT)
 def _alpha_dropout(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    kwargs = {"training" if name == "train" else name: value for name, value in kwargs.items()}
     source, _, training = named(args, kwargs, ("input", "p", "training"), (0.5, False))
     if training:
         raise Unsupported(f"{func.__name__} in training mode")
     return source
 
 
+@rule("setitem", formula="the choice, with what was written in its place", source=EXACT, table=TOKEN_RULES)
 @rule("setitem", formula="b with b' in its place", source=EXACT)
 def _setitem(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> None:
     target, index, value = args
     if not isinstance(target, Split):
         raise Unsupported("setitem writes what is carried into a plain tensor")
-    run, index = target.run, total_of(index)
+    index = replaced(index, _plainly)
     place = torch.zeros(target.total.shape, dtype=torch.bool, device=target.total.device)
     place[index] = True
 
@@ -140,8 +164,7 @@ def _setitem(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> None:
         into[index] = what
         return into
 
-    nothing = torch.zeros_like(target.total)
-    written: Any = spread(total_of(value), nothing.clone())
-    if isinstance(value, Split):  # the zero of a part is a zero for each of its regions
-        written = target.made(written, spread(value.relevant, nothing + run.own.sum() * 0))
-    target.become(joint(torch.where, (place, written, target), {}))
+    written: Any = spread(total_of(value), torch.zeros_like(target.total))
+    if isinstance(value, Split):
+        written = target.made(written, spread(value.relevant, target.run.nothing(target.relevant)))
+    target.become(joint(lambda new, old: torch.where(place, new, old), written, target))

@@ -9,29 +9,109 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rightly.attributions.decomposition.rules.shapes import MOVES, VIEWS, asked, viewed
-from rightly.attributions.decomposition.split import Split, called, first, linear, total_of
+from rightly.attributions.decomposition.rules.shapes import MOVES, VIEWS, asked, moved, viewed
+from rightly.attributions.decomposition.split import Split, called, first, linear, numeric, total_of
 from rightly.attributions.decomposition.table import ANYTHING, MURDOCH, RULES, TOKEN_RULES, Args, Kwargs, rule
-from rightly.core.intercept import Unsupported, named
+from rightly.core.intercept import Unsupported, in_python, named
 
 _CHOSEN = "the chosen tokens' vectors"
 
 
-@rule(*VIEWS.split(), formula="the same choice", source=MURDOCH, table=TOKEN_RULES)
+_LOOKED_UP = ("getitem", "index_select", "gather", "take", "take_along_dim")
+
+
+def _without(names: str) -> list[str]:
+    return [name for name in names.split() if name not in _LOOKED_UP]
+
+
+_CHOSEN_OF_TABLE = "the same choice; of what a table has for tokens, t where they are chosen"
+
+
+@rule(*_without(VIEWS), formula="the same choice", source=MURDOCH, table=TOKEN_RULES)
 def _viewed(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return viewed(func, args, kwargs)
 
 
-@rule(*MOVES.split(), "cat", "stack", formula="the same choice", source=MURDOCH, table=TOKEN_RULES)
+@rule(*_without(MOVES), formula="the same choice", source=MURDOCH, table=TOKEN_RULES)
 def _moved(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    return linear(func, args, kwargs)
+    return moved(func, args, kwargs)
 
 
-@rule("pad", formula="nothing chosen in the border", source=MURDOCH, table=TOKEN_RULES)
-def _padded(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    names = dict(zip(("pad", "mode", "value"), args[1:], strict=False)) | kwargs
-    part = func(args[0].relevant, **{**names, "value": 0.0} if names.get("mode", "constant") == "constant" else names)
-    return args[0].made(func(args[0].total, **names), part)
+@rule("getitem", formula=_CHOSEN_OF_TABLE, source=MURDOCH, table=TOKEN_RULES)
+def _getitem(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    table, index = args
+    items = list(index) if isinstance(index, tuple) else [index]
+    where = [place for place, item in enumerate(items) if isinstance(item, Split)]
+    if isinstance(table, Split) and not where:
+        return viewed(func, args, kwargs)
+    if isinstance(table, Split) or len(where) != 1:
+        raise Unsupported("getitem by token numbers of token numbers, or by several at once")
+    ahead = sum(map(_dims_of, items[: where[0]]))
+    if any(item is Ellipsis for item in items[: where[0]]):
+        ahead = table.ndim - sum(map(_dims_of, items[where[0] :]))
+
+    def look(table: Tensor, tokens: Tensor) -> Tensor:
+        items[where[0]] = tokens
+        found: Tensor = table[tuple(items)]
+        return found
+
+    return _looked_up(look, table, ahead, items[where[0]])
+
+
+def _dims_of(item: Any) -> int:
+    """How many dimensions of a tensor an item of an index is about."""
+    if item is None or item is Ellipsis or isinstance(item, bool):
+        return 0
+    return item.ndim if isinstance(item, Tensor) and item.dtype == torch.bool else 1
+
+
+@rule("index_select", formula=_CHOSEN_OF_TABLE, source=MURDOCH, table=TOKEN_RULES)
+def _selected(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    table, dim, index = named(args, kwargs, ("input", "dim", "index"), ())
+    if not isinstance(index, Split):
+        return linear(func, (table, dim, index), {})
+    if isinstance(table, Split):
+        raise Unsupported("index_select by token numbers of token numbers")
+    return _looked_up(lambda x, tokens: func(x, dim, tokens), table, dim, index)
+
+
+@rule("gather", "take", "take_along_dim", formula=_CHOSEN_OF_TABLE, source=MURDOCH, table=TOKEN_RULES)
+def _gathered(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    kwargs = {"index" if name == "indices" else name: value for name, value in kwargs.items()}
+    if func.__name__ == "gather":
+        table, dim, index, _ = named(args, kwargs, ("input", "dim", "index", "sparse_grad"), (False,))
+    else:
+        table, index, dim = named(args, kwargs, ("input", "index", "dim"), (None,))
+    rest = () if dim is None else (dim,)
+
+    def run(table: Any, index: Any) -> Any:
+        return func(table, dim, index) if func.__name__ == "gather" else func(table, index, *rest)
+
+    if not isinstance(index, Split):
+        return linear(run, (table, index), {})
+    if isinstance(table, Split):
+        raise Unsupported(f"{func.__name__} by token numbers of token numbers")
+    total = run(table, index.total)
+    choice = index.relevant if dim is not None or func.__name__ == "take" else index.relevant.flatten()
+    return _chosen(index, total, choice.expand(total.shape))
+
+
+def _looked_up(look: Callable[[Tensor, Tensor], Tensor], table: Tensor, dim: int, tokens: Split) -> Any:
+    """What ``look`` finds for tokens along one dimension of a table; which token it is for, is looked up too."""
+    number = tokens.total.numel()
+    shape = list(table.shape)
+    shape[dim] = number
+    numbers = torch.arange(number, device=tokens.total.device)
+    places = numbers.reshape(-1, *(1,) * (table.ndim - 1 - dim % table.ndim)).expand(shape)
+    total = look(table, tokens.total)
+    return _chosen(tokens, total, tokens.relevant.flatten()[look(places, numbers.reshape(tokens.total.shape))])
+
+
+def _chosen(tokens: Split, total: Tensor, choice: Tensor) -> Any:
+    """What stands for tokens: a table of yes and no answers a question, one of numbers gives other token numbers."""
+    if total.dtype == torch.bool:
+        return total
+    return tokens.made(total, choice.to(total) * total if numeric(total) else choice)
 
 
 @rule(
@@ -55,7 +135,11 @@ def _anything(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Offsets and the like; a question (padding?) has a plain answer."""
     source = first(args, kwargs)
     total = called(func, args, kwargs, total_of)
-    if not isinstance(total, Tensor) or total.dtype == torch.bool or (func.__name__ in RULES and _asks(func.__name__)):
+    if (isinstance(total, Tensor) and total.dtype == torch.bool) or (func.__name__ in RULES and _asks(func.__name__)):
+        return total
+    if not isinstance(total, Tensor):
+        if isinstance(total, tuple | list) and any(isinstance(item, Tensor) for item in total):
+            raise Unsupported(f"{func.__name__} of token numbers")
         return total
     if total.is_floating_point() or total.shape != source.total.shape:
         raise Unsupported(f"{func.__name__} of token numbers")
@@ -66,10 +150,21 @@ def _asks(name: str) -> bool:
     return RULES[name].rule is asked
 
 
+@rule("where", formula="the choice of what is taken; the same one beside constants", source=MURDOCH, table=TOKEN_RULES)
+def _either(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    both = [item for item in (*args, *kwargs.values()) if isinstance(item, Split)]
+    return RULES["where"](func, args, kwargs) if len(both) > 1 else _anything(func, args, kwargs)
+
+
 @rule("embedding", formula=_CHOSEN, source=MURDOCH, table=TOKEN_RULES)
 def _embedding(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    source, *rest = args
-    total = func(source.total, *rest, **kwargs)
+    if in_python(func):
+        source, *rest = args
+        total = func(source.total, *rest, **kwargs)
+    else:
+        names = ("weight", "indices", "padding_idx", "scale_grad_by_freq", "sparse")
+        weight, source, *rest = named(args, kwargs, names, (-1, False, False))
+        total = func(weight, source.total, *rest)
     return source.made(total, source.relevant.unsqueeze(-1).to(total) * total)
 
 
@@ -86,10 +181,16 @@ _BAG = (
 )
 
 
+def _bag(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> dict[str, Any]:
+    if not in_python(func):
+        raise Unsupported("torch.embedding_bag; torch.nn.functional.embedding_bag has a rule")
+    values = named(args, kwargs, _BAG, (None, None, 2.0, False, "mean", False, None, False, None))
+    return dict(zip(_BAG, values, strict=True))
+
+
 @rule("embedding_bag", formula="sum, mean or maximum of the chosen tokens' vectors", source=MURDOCH, table=TOKEN_RULES)
 def _embedding_bag(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    values = named(args, kwargs, _BAG, (None, None, 2.0, False, "mean", False, None, False, None))
-    given = dict(zip(_BAG, values, strict=True))
+    given = _bag(func, args, kwargs)
     source: Split = given.pop("input")
     total = F.embedding_bag(source.total, **given)
     tokens, choice = source.total.reshape(-1), source.relevant.reshape(-1)
@@ -113,8 +214,7 @@ def _embedding_bag(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 
 @rule("embedding_bag", formula="sum of the vectors by the part of their weights", source=MURDOCH)
 def _weighted_bag(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    values = named(args, kwargs, _BAG, (None, None, 2.0, False, "mean", False, None, False, None))
-    given = dict(zip(_BAG, values, strict=True))
+    given = _bag(func, args, kwargs)
     weights = given["per_sample_weights"]
     if not isinstance(weights, Split) or isinstance(given["weight"], Split) or given["mode"] != "sum":
         raise Unsupported("embedding_bag whose table depends on the input")

@@ -9,7 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rightly.attributions.decomposition.split import Part, Split, called, carried, first, splits, total_of
+from rightly.attributions.decomposition.split import (
+    HUGE,
+    Part,
+    Split,
+    called,
+    carried,
+    first,
+    linear,
+    numeric,
+    splits,
+    total_of,
+)
 from rightly.attributions.decomposition.table import ANYTHING, MURDOCH, OURS, SHAPLEY, SINGH, Args, Kwargs, rule
 from rightly.core.intercept import Unsupported, named
 
@@ -18,11 +29,11 @@ _AVERAGED = "1/2 (f(b) - f(0) + f(t) - f(g)), f(0) shared like a bias"
 _SMOOTH = (
     "gelu silu mish tanh sigmoid log_sigmoid logsigmoid softplus elu celu selu softsign tanhshrink hardswish "
     "hardsigmoid exp exp2 expm1 sin cos tan atan arctan asinh arcsinh sinh cosh erf erfc square expit special_expit "
-    "special_erf sinc sgn"
+    "special_erf sinc"
 )
 _KINKED = (
-    "relu6 hardtanh threshold clamp clip clamp_min clamp_max abs absolute hardshrink softshrink sign round floor ceil "
-    "trunc fix frac heaviside nan_to_num"
+    "relu6 hardtanh threshold clamp clip clamp_min clamp_max abs absolute hardshrink softshrink round trunc fix "
+    "nan_to_num"
 )
 
 
@@ -35,16 +46,43 @@ def elementwise(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return averaged(source, lambda x: func(x, *rest, **kwargs))
 
 
-def averaged(source: Split, function: Callable[[Tensor], Tensor]) -> Split:
-    """The two-player Shapley value of an elementwise function."""
-    t, b = source.total, source.relevant
+@rule(
+    *("sign", "sgn", "floor", "ceil", "frac", "heaviside", "floordiv", "floor_divide", "remainder", "mod", "fmod"),
+    formula=_AVERAGED,
+    source=SHAPLEY,
+)
+def _stepped(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Functions that jump at zero: what is only left of a part by rounding is nothing."""
+    source, *rest = args
+    if not isinstance(source, Split) or carried(*rest, *kwargs.values()):
+        return together(func, args, kwargs)
+    least = 16 * torch.finfo(source.total.dtype).eps * source.total.abs()
+    return averaged(source, lambda x: func(x, *rest, **kwargs), lambda x: x.masked_fill(x.abs() <= least, 0.0))
+
+
+def averaged(
+    source: Split, function: Callable[[Tensor], Tensor], cleaned: Callable[[Tensor], Tensor] = lambda x: x
+) -> Split:
+    """The two-player Shapley value of an elementwise function; the parts are ``cleaned`` before."""
+    t = source.total
+    b, g = cleaned(source.relevant), cleaned(t - source.relevant)
     total = function(t)
     nothing = function(torch.zeros((1,) * t.ndim, dtype=t.dtype, device=t.device))
-    gain = total - function(t - b)
-    if bool(nothing == 0):
-        return source.made(total, (function(b) + gain) / 2)
-    part = (function(b) - nothing + gain) / 2  # in this order nothing comes of nothing, to the last bit
-    return source.made(total, source.run.share(part, total - nothing, nothing, (-1,) if t.ndim > 1 else ()))
+    part = function(b) - nothing + (total - function(g))  # in this order nothing comes of nothing, to the last bit
+    masked = masked_in(t)
+    if masked is not None:  # its value belongs to neither, whatever comes of it
+        nothing, part = torch.where(masked, total, nothing), part.masked_fill(masked, 0.0)
+    elif bool((nothing == 0).all()):
+        return source.made(total, part / 2)
+    return source.made(total, source.run.share(part / 2, total - nothing, nothing, (-1,) if t.ndim > 1 else ()))
+
+
+def masked_in(total: Tensor) -> Tensor | None:
+    """Where a value is that of a mask, like minus infinity; None if it is so nowhere."""
+    if total.is_complex() or not total.numel():
+        return None
+    least, most = torch.aminmax(total.detach())
+    return total.abs() >= HUGE if bool((least <= -HUGE) | (most >= HUGE)) else None
 
 
 @rule("relu", "leaky_relu", formula='"first": f(b); "shapley": 1/2 (f(b) + f(t) - f(g))', source=f"{SINGH}, eq. 7")
@@ -68,28 +106,31 @@ def _rrelu(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 
 
 def _bent(source: Split, function: Callable[[Tensor], Tensor]) -> Split:
+    """A function that keeps zero, with a bend there."""
+    t, b = source.total, source.relevant
+    total, alone = function(t), function(b)
     if source.run.convention.relu == "first":
-        return source.made(function(source.total), function(source.relevant))
-    return averaged(source, function)
+        return source.made(total, alone)
+    return source.made(total, (alone + total - function(t - b)) / 2)
 
 
 @rule(
     *("sqrt", "rsqrt", "log", "log2", "log10", "log1p", "reciprocal", "acos", "asin", "atanh", "acosh", "arccos"),
-    *("arcsin", "arctanh", "arccosh", "digamma", "lgamma", "logit", "erfinv"),
-    formula="s(b, g) f(t)",
+    *("arcsin", "arctanh", "arccosh", "digamma", "lgamma", "logit", "erfinv", "polygamma"),
+    formula="s(b, g) f(t); what is infinite is no part's",
     source=OURS,
 )
 def _proportional(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Functions without a value at 0 or below it: each part gets its share of the result."""
-    source, *rest = args
-    return proportional(source, func(source.total, *rest, **kwargs))
+    return proportional(first(args, kwargs), called(func, args, kwargs, total_of))
 
 
 def proportional(source: Split, total: Tensor) -> Split:
-    """``total`` divided as the parts of ``source`` are."""
+    """``total`` divided as the parts of ``source`` are; what is infinite, or no number, belongs to neither."""
     t, b = source.total, source.relevant
     dims = (-1,) if t.ndim > 1 else ()
-    return source.made(total, source.run.share(b, t, total, dims) - b)
+    whole, finite = (torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0) for x in (t, total))
+    return source.made(total, source.run.share(b, whole, finite, dims) - b)
 
 
 def reciprocal(source: Split) -> Split:
@@ -99,10 +140,12 @@ def reciprocal(source: Split) -> Split:
 
 @rule("pow", "float_power", formula=f"whole powers: {_AVERAGED}; others: s(b, g) f(t)", source=SHAPLEY)
 def _power(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    source, exponent = args if len(args) == 2 else (args[0], kwargs["exponent"])
-    if not isinstance(source, Split) or isinstance(exponent, Tensor):
-        return together(func, args, kwargs)
-    if exponent == int(exponent) and exponent > 0:
+    kwargs = {"input" if name == "self" else name: value for name, value in kwargs.items()}
+    source, exponent = named(args, kwargs, ("input", "exponent"), ())
+    if isinstance(exponent, Split):
+        return together(func, (source, exponent), {})
+    whole = torch.as_tensor(exponent)
+    if bool(((whole == whole.round()) & (whole > 0)).all()):
         return averaged(source, lambda x: func(x, exponent))
     return proportional(source, func(source.total, exponent))
 
@@ -129,26 +172,94 @@ def _softmax(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         return torch.softmax(sign * x, dim, dtype=dtype)
 
     total, t, inner = plain(source.total), source.total, source.part
-    # what gets no weight among all gets none among the parts: a mask holds for both
-    masked = total == 0
-    some = bool(masked.any())
-
-    def function(x: Tensor) -> Tensor:
-        return plain(x.masked_fill(masked, -sign * torch.inf) if some else x)
 
     def made() -> Tensor:
-        b = inner().masked_fill(masked, 0.0) if some else inner()
-        g = (t.masked_fill(masked, 0.0) if some else t) - b
-        nothing = function(torch.zeros_like(t))
-        part = (function(b) - nothing + (total - function(g))) / 2
-        return source.run.share(part, total - nothing, nothing, (dim,))
+        # what gets no weight among all gets none among the parts: a mask holds for both
+        lost, away = total.isnan(), masked_in(t)
+        masked = (total == 0) | lost
+        some, hidden = bool(masked.any()), masked if away is None else masked | away
+
+        def function(x: Tensor) -> Tensor:
+            return plain(x.masked_fill(masked, -sign * torch.inf)).masked_fill(lost, 0.0) if some else plain(x)
+
+        def seen(x: Tensor) -> Tensor:
+            return x.masked_fill(hidden, 0.0) if some or away is not None else x
+
+        b, nothing = seen(inner()), function(torch.zeros_like(t))
+        known = total.masked_fill(lost, 0.0) if some else total
+        part = (function(b) - nothing + (known - function(seen(t) - b))) / 2
+        return source.run.share(part, known - nothing, nothing, (dim,))
 
     return source.made(total, Part(None, made), True)
 
 
-@rule("log_softmax", "logsumexp", "special_log_softmax", formula=f"of the whole vector: {_AVERAGED}", source=SHAPLEY)
+@rule(
+    *("log_softmax", "special_log_softmax", "logsumexp", "special_logsumexp", "logcumsumexp"),
+    formula=f"of the whole vector: {_AVERAGED}; what is masked has no part",
+    source=SHAPLEY,
+)
 def _of_vectors(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
-    return together(func, args, kwargs)
+    source, *rest = args
+    t, b = source.total, source.relevant
+    total = func(t, *rest, **kwargs)
+    masked = masked_in(t)
+    if masked is None:
+        return together(func, args, kwargs)
+    # what nothing is left of, and what is minus infinity: finite throughout, and then taken back
+    dim = kwargs.get("dim", rest[0] if rest else -1)
+    dead = masked.all(dim, keepdim=True)
+    lost = ~(total.abs() < HUGE)
+
+    def function(x: Tensor) -> Tensor:
+        made: Tensor = func(x.masked_fill(masked, -torch.inf).masked_fill(dead, 0.0), *rest, **kwargs)
+        return made.masked_fill(lost, 0.0)
+
+    nothing, known = function(torch.zeros_like(t)), function(t)
+    part = (function(b.masked_fill(masked, 0.0)) - nothing + known - function(t - b)) / 2
+    made = source.run.share(part, known - nothing, nothing, (-1,) if total.ndim > 1 else ())
+    return source.made(total, made)
+
+
+@rule("logaddexp", formula="logsumexp of both", source=SHAPLEY)
+def _log_sum(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    both = named(args, kwargs, ("input", "other"), ())
+    with torch._C._EnableTorchFunction():
+        made: Any = torch.stack(torch.broadcast_tensors(*both)).logsumexp(0)
+    return made.made(func(*map(total_of, both)), made.part)
+
+
+@rule("xlogy", "special_xlogy", formula="1/2 (f(b_x, t_y) + s(b_y, g_y) f(t))", source=SHAPLEY)
+def _log_product(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    left, right = named(args, kwargs, ("input", "other"), ())
+    if not isinstance(right, Split):
+        return linear(func, (left, right), {})
+    by_right = proportional(right, func(total_of(left), right.total))
+    if not isinstance(left, Split):
+        return by_right
+    return by_right.made(by_right.total, (func(left.relevant, right.total) + by_right.relevant) / 2)
+
+
+@rule("linalg_inv", "inverse", formula="t^-1 b t^-1", source=OURS)
+def _inverse(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    (source,) = args
+    total = func(source.total)
+    return source.made(total, total @ source.relevant @ total)
+
+
+@rule("linalg_solve", formula="x = A^-1 y: 1/2 (A^-1 b_A x + A^-1 b_y)", source=OURS)
+def _solved(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    kwargs = {"input" if name == "A" else "other" if name == "B" else name: value for name, value in kwargs.items()}
+    matrix, right, left = named(args, kwargs, ("input", "other", "left"), (True,))
+    if not isinstance(matrix, Split):
+        return linear(lambda y: func(matrix, y, left=left), (right,), {})
+    total = func(matrix.total, total_of(right), left=left)
+    vectors = total.ndim < matrix.total.ndim or total.shape == matrix.total.shape[:-1]
+    x = total.unsqueeze(-1) if vectors else total
+    moved = matrix.relevant @ x if left else x @ matrix.relevant
+    part = func(matrix.total, moved.squeeze(-1) if vectors else moved, left=left)
+    if isinstance(right, Split):
+        part = (part + func(matrix.total, right.relevant, left=left)) / 2
+    return matrix.made(total, part)
 
 
 @rule("glu", formula="x sigmoid(y)", source=SHAPLEY)
@@ -160,9 +271,9 @@ def _gated(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 
 
 @rule(
-    *("cosine_similarity", "pairwise_distance", "cdist", "prod", "cumprod", "atan2", "arctan2", "hypot", "remainder"),
-    *("fmod", "floordiv", "floor_divide", "rfloordiv", "rmod", "mod", "dist", "logaddexp", "cross", "renorm"),
-    *("xlogy", "copysign", "polar", "angle", "logcumsumexp", "linalg_solve", "linalg_inv", "inverse", "polygamma"),
+    *("cosine_similarity", "pairwise_distance", "cdist", "prod", "cumprod", "atan2", "arctan2", "hypot"),
+    *("rfloordiv", "rmod", "dist", "cross", "renorm"),
+    *("copysign", "polar", "angle"),
     ANYTHING,
     formula="1/2 (f(b) - f(0) + f(t) - f(g)) over all arguments at once, f(0) shared like a bias",
     source=SHAPLEY,
@@ -174,7 +285,7 @@ def together(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     total = called(func, args, kwargs, total_of)
     if not isinstance(total, Tensor):
         raise Unsupported(f"{getattr(func, '__name__', func)} gives something else than one tensor")
-    if not total.is_floating_point():
+    if not numeric(total):
         return total
     nothing = called(func, args, kwargs, lambda split: torch.zeros_like(split.total))
     one = called(func, args, kwargs, lambda split: parts[id(split)])

@@ -1,0 +1,92 @@
+"""The loss of the group that is worst off, where groups are known: what priors on explanations are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rightly.core import distributed
+from rightly.core.checks import check_count, check_number
+from rightly.core.errors import ArgumentError, ShapeError
+from rightly.core.groups import group_sums
+
+Losses = Callable[[Tensor, Tensor], Tensor]
+
+
+def each_cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropy of every example: (B, C) and class numbers (B,) -> (B,)."""
+    return F.cross_entropy(outputs, labels, reduction="none")
+
+
+class GroupDRO(nn.Module):
+    """Group distributionally robust optimisation (Sagawa, Koh, Hashimoto, Liang 2020, algorithm 1), as a task loss.
+
+    ``rt.Objective(model, rt.GroupDRO(4), terms)``: groups come with the labels, ``rt.with_groups(labels, groups)``,
+    which is (B, 2): the class first, the group second. Terms that read labels cannot read these; those that need none
+    (``output="log_prob_sum"``, ``target="predicted"``) may be added.
+
+    At a training step every group g that is in the batch has the mean loss l_g, its weight is multiplied by
+    exp(step l_g), the weights are made to sum to 1, and the loss is sum_g weight_g l_g; a group that is not in the
+    batch counts as l_g = 0. The paper's algorithm draws a group at a time; this is its published code's step on a
+    batch. Without a gradient (validation) the loss is what is minimised, the largest l_g, and nothing moves.
+
+    Args:
+        groups: how many there are, G; numbers from 0 to G - 1.
+        step: of the weights, the paper's eta_q. 0 leaves them even: every group counts the same, whatever its size.
+        losses: (outputs, labels) -> (B,), the loss of every example.
+
+    Attributes:
+        weights: (G,) buffer, the paper's q: in ``state_dict``, so that a resumed training goes on with it.
+
+    Raises:
+        ArgumentError, ShapeError: labels without groups, groups that do not exist, or losses that are not (B,).
+    """
+
+    weights: Tensor
+
+    def __init__(self, groups: int, *, step: float = 0.01, losses: Losses = each_cross_entropy) -> None:
+        super().__init__()
+        self.groups = check_count("groups", groups, least=2)
+        self.step = check_number("step", step, positive=False)
+        self.losses = losses
+        self.register_buffer("weights", torch.full((groups,), 1 / groups, dtype=torch.float64))
+
+    def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The loss (), see the class."""
+        if labels.ndim != 2 or labels.shape[1] != 2 or labels.is_floating_point():
+            raise ShapeError(
+                "the labels carry no groups",
+                expected="whole numbers (B, 2): class, group",
+                got=f"{labels.dtype} {tuple(labels.shape)}",
+                mend="pass rt.with_groups(labels, groups)",
+            )
+        classes, numbers = labels.unbind(1)
+        if bool(((numbers < 0) | (numbers >= self.groups)).any()):
+            got = f"{int(numbers.min())} to {int(numbers.max())}"
+            raise ArgumentError("a group does not exist", expected=f"0 to {self.groups - 1}", got=got)
+        losses = self.losses(outputs, classes)
+        if losses.shape != classes.shape:
+            raise ShapeError("losses come one an example", expected=tuple(classes.shape), got=tuple(losses.shape))
+        sums, counts = (distributed.global_sum(part) for part in group_sums(losses, numbers, self.groups))
+        means = sums / counts.clamp(min=1)
+        if not losses.requires_grad:
+            return means.max()
+        if self.training:
+            with torch.no_grad():
+                self.weights.copy_(torch.softmax(self.weights.log() + self.step * means.to(self.weights), 0))
+        return (self.weights.to(means) * means).sum()
+
+
+def with_groups(labels: Tensor, groups: Tensor) -> Tensor:
+    """Labels that carry groups, as ``GroupDRO`` reads them: class numbers (N,) and group numbers (N,) -> (N, 2)."""
+    for name, numbers in (("labels", labels), ("groups", groups)):
+        if numbers.ndim != 1 or numbers.is_floating_point() or len(numbers) != len(labels):
+            raise ShapeError(
+                f"{name} cannot be put side by side",
+                expected=f"whole numbers ({len(labels)},)",
+                got=f"{numbers.dtype} {tuple(numbers.shape)}",
+            )
+    return torch.stack([labels.long(), groups.long()], 1)
