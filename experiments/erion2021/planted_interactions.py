@@ -63,12 +63,13 @@ def run(settings: Settings) -> Outcome:
     seeds = settings.sized(smoke=2, reduced=10, full=25)
     rows = settings.sized(smoke=200, reduced=3000, full=5000)
     epochs = settings.sized(smoke=2, reduced=40, full=100)
-    keys = [{"part": "find", "seed": settings.seed + seed} for seed in range(seeds)]
+    # the first seed settled options
+    keys = [{"part": "find", "seed": settings.seed + seed} for seed in range(1, seeds + 1)]
     found = settings.trials.run("find", keys, lambda key: find(key["seed"], rows, epochs))
     arms = [("plain", 0.0), *(("forbidden_pair", weight) for weight in WEIGHTS), ("without_features", 0.0)]
     keys = [
         {"part": "forbid", "arm": arm, "weight": weight, "seed": settings.seed + seed}
-        for seed in range(seeds)
+        for seed in range(1, seeds + 1)
         for arm, weight in arms
     ]
     trained = settings.trials.run(
@@ -258,7 +259,8 @@ _NOTES = [
     "The prior is the L1 norm of one pair's expected Hessian, one reference an example and step. Its strength is each "
     f"seed's largest that costs at most {AFFORDABLE} of R2 on validation rows.",
     "Shifted rows have the product's features drawn anew: a model that uses it is wrong there. They choose nothing.",
-    "Options (network, epochs, what hides the difference) were looked for on the first seed, which is counted.",
+    "Options (network, epochs, what hides the difference) were looked for on seed 0, which is not counted; a first way "
+    "of making the data, with two products that say the same, showed little gain there and was dropped.",
 ]
 
 

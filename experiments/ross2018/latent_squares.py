@@ -34,7 +34,8 @@ def run(settings: Settings) -> Outcome:
     count = settings.sized(smoke=2, reduced=5, full=20)
     epochs = settings.sized(smoke=1, reduced=30, full=60)
     rows = settings.sized(smoke=300, reduced=4000, full=10_000)
-    seeds = range(settings.seed, settings.seed + count)
+    # the first two settled the rate
+    seeds = range(settings.seed + 2, settings.seed + 2 + count)
 
     @cache
     def coder(seed: int) -> Autoencoder:
@@ -183,7 +184,7 @@ _NOTES = [
     "The models of a pair are matched with the concept that each is better at; told is the worse of the two at its "
     "own, the better at the other's. 50 % is chance.",
     "Weight 1, as in equation 2.1. The rate (0.01 on the code) was settled with exact factors in place of the code on "
-    "seeds 0 and 1, whose decoupled pictures were seen; 0.003 and weights from 0.3 to 3 gave the same.",
+    "seeds 0 and 1, whose decoupled pictures were seen and which are not counted; 0.003 and weights from 0.3 to 3 gave the same.",
 ]
 
 

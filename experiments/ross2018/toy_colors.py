@@ -35,13 +35,17 @@ TITLES = {
     "anti_2": "Anti-rule 2 (top middle)",
 }
 LEVELS = (0.80, 0.90, 0.95, 0.99)
+#: what is added to a seed for validation pictures
+_OTHERS = 10_000
 #: the authors' notebook: times as many rows without annotation as under Pro-rule 1
 PAPER_SAVED = {0.80: 71, 0.90: 29, 0.95: 29, 0.99: 6}
 
 
 def run(settings: Settings) -> Outcome:
     """Sweeps of the strength and of the annotations, discovery, and learning curves."""
-    seeds = range(settings.seed, settings.seed + settings.sized(smoke=2, reduced=5, full=10))
+    # the first three settled options
+    first = settings.seed + 3
+    seeds = range(first, first + settings.sized(smoke=2, reduced=5, full=10))
     study = {
         "rows": settings.sized(smoke=400, reduced=20_000, full=20_000),
         "epochs": settings.sized(smoke=2, reduced=10, full=64),
@@ -123,12 +127,13 @@ def _asked(key: dict[str, Any], data: Any, rows: int) -> tuple[Any, torch.Tensor
 
 def discover(seed: int, data: Any, study: dict[str, Any]) -> dict[str, Any]:
     """Three models without any annotation; told is what each of them uses."""
-    held = min(2000, len(data.test.labels) // 2)
+    # other pictures of the same kind: the test pictures judge
+    held = rt.data.toy_colors(seed + _OTHERS, 10, min(2000, len(data.test.labels) // 2)).test
     found = rt.find_another_explanation(
         _network,
         cross_entropy,
         tuple(map(torch.from_numpy, data.train)),
-        validation=tuple(torch.from_numpy(part[-held:]) for part in data.test),
+        validation=tuple(map(torch.from_numpy, held)),
         models=3,
         # all three are wanted, whatever the stopping rules would say
         tolerance=1.0,
@@ -235,7 +240,8 @@ _NOTES = [
     "Always included rows stand beside 256 others in each batch; λ = 1000 as for all annotated rows. These and "
     "discovery are trained longer: 30 epochs in the reduced size, settled after 10 left seeds 0 (rows) and 1 "
     "(discovery) with a mixture of both rules. More strength does not help the 50: at λ = 10⁵ the network "
-    "keeps the corners and learns these rows by heart.",
+    "keeps the corners and learns these rows by heart. The learning curves' 1,000 steps and their size of 99 rows were "
+    "settled likewise, on test pictures of seeds 0 to 2, which are not counted.",
     "The weights of the learning curves and of discovery are balanced (weight='balance'): no test picture chose them.",
     "Discovery's largest gradients are of the predicted class' log-odds, which marks what the published maximal "
     "probability marks; its weight is balanced anew for each model, where the thesis sets 10³ and 10⁶ by hand.",

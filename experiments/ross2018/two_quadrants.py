@@ -30,7 +30,8 @@ def run(settings: Settings) -> Outcome:
     """Three ways to two models, several seeds."""
     count = settings.sized(smoke=2, reduced=5, full=20)
     epochs = settings.sized(smoke=3, reduced=150, full=300)
-    seeds = range(settings.seed, settings.seed + count)
+    # the first two settled the rate
+    seeds = range(settings.seed + 2, settings.seed + 2 + count)
     keys = [{"arm": arm, "seed": seed} for seed in seeds for arm in ARMS]
     rows = settings.trials.run("two-quadrants", keys, lambda key: train(key, epochs))
     return _outcome({arm: [row for row in rows if row["arm"] == arm] for arm in ARMS}, epochs, count)
@@ -117,7 +118,7 @@ _NOTES = [
     "a boundary along the other axis, 50 % a model that does not read the coordinate. The models of a pair are matched "
     "with the coordinate that each is better at; told is the worse of the two at its own, the better at the other's.",
     "Weight 1, as in equation 2.1, which gives the penalty no factor of its own. Adam's rate (0.01, batches of 128) "
-    "was settled on seeds 0 and 1, whose decoupled points were seen: at 0.003 the models are 1 point less apart.",
+    "was settled on seeds 0 and 1, whose decoupled points were seen and which are not counted: at 0.003 the models are 1 point less apart.",
     "The gradient compared is that of the log-odds.",
 ]
 

@@ -214,3 +214,53 @@ def test_bad_arguments_are_refused(change, error, message):
     with pytest.raises(error, match=message):
         retrain_last_layer(given.pop("model"), given.pop("held_out"), **given)
     assert same(before, (change.get("model") or model()).state_dict())
+
+
+def _rows_of(count=200):
+    draws = torch.Generator().manual_seed(3)
+    inputs = torch.randn(count, 4, generator=draws)
+    labels = (inputs[:, 0] > 0).long()
+    return inputs, labels, (inputs[:, 1] > 0).long()
+
+
+def test_a_shared_weight_stays_what_it_is_elsewhere():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.last.weight = self.first.weight
+
+        def forward(self, x):
+            return self.last(torch.tanh(self.first(x)))
+
+    torch.manual_seed(0)
+    model = Tied()
+    rows = _rows_of()
+    with pytest.raises(ArgumentError, match="lack a class"):
+        rt.retrain_last_layer(model, rows, strengths=(0.01,))
+    rows = rows[0], torch.arange(200) % 4, rows[2]
+    found = rt.retrain_last_layer(model, rows, rows, strengths=(0.01,))
+    assert torch.equal(found.model.first.weight, model.first.weight)
+    right = found.model(rows[0]).argmax(1) == rows[1]
+    assert float(right.float().mean()) == pytest.approx(found.validated[0.01][1])
+
+
+def test_a_layer_called_twice_counts_as_it_is_called_last():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.Linear(4, 2)
+
+        def forward(self, x):
+            self.last(torch.zeros_like(x))
+            return self.last(x)
+
+    rows = _rows_of()
+    found = rt.retrain_last_layer(Twice(), rows, rows, strengths=(0.001,))
+    assert found.validated[0.001][1] > 0.95
+
+
+def test_a_parametrised_layer_is_refused():
+    model = nn.Sequential(nn.Linear(4, 4), nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)))
+    with pytest.raises(ArgumentError, match="parametrised"):
+        rt.retrain_last_layer(model, _rows_of(), strengths=(0.01,))

@@ -85,6 +85,8 @@ class Objective(nn.Module):
         names = [term.name for term in terms]
         if len(set(names)) < len(names):
             raise ArgumentError("two terms have one name", expected="Term(..., name=...)", got=names)
+        if "task" in names:
+            raise ArgumentError("the task itself has this name", expected="another name for the term", got="task")
         self.model, self.loss, self.terms, self.seed = model, loss, tuple(terms), seed
         #: what priors learn along with the model
         self.learned = nn.ModuleList(learned(self.terms, model))

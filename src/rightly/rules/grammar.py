@@ -307,8 +307,8 @@ class _Reader:
         return token.text
 
     def weight(self, text: str) -> Weight:
-        if text == "balance" or text == "auto":
-            return text  # type: ignore[return-value]
+        if text == "balance":
+            return "balance"
         value = self.number(text)
         return value if 0 <= value < float("inf") else self.fail(f"weight cannot be {text}", "a number >= 0 or balance")
 

@@ -93,6 +93,11 @@ def retrain_last_layer(
     middle, spread = features.mean(0), features.std(0, correction=0)
     usable = spread > 1e-12 * features.abs().amax(0)
     scaled = torch.where(usable, (features - middle) / torch.where(usable, spread, 1.0), 0.0)
+    if missing := sorted(set(range(max(layer.out_features, 2))) - set(labels.tolist())):
+        raise ArgumentError(
+            "the held-out rows lack a class", expected="rows of every class", got=f"none of {missing}",
+            mend="hold out rows of all classes, or a model with fewer outputs",
+        )  # fmt: skip
     chosen = list(_balanced(numbers, subsets, seed))
     judged = None if validation is None else _read(copied, layer, validation)
     fitted: dict[float, tuple[Tensor, Tensor]] = {}
@@ -107,9 +112,8 @@ def retrain_last_layer(
         if judged is not None:
             validated[strength] = _judged(*judged, *fitted[strength])
     best = max(fitted, key=lambda s: validated[s][choose == "average"] if validated else 0.0)
-    with torch.no_grad():
-        layer.weight.copy_(fitted[best][0])
-        layer.bias.copy_(fitted[best][1])
+    # parameters of its own: a weight that is shared with another layer stays what it is there
+    layer.weight, layer.bias = (nn.Parameter(part.to(layer.weight)) for part in fitted[best])
     return Retrained(copied, best, validated)
 
 
@@ -183,11 +187,12 @@ def _last_linear(model: nn.Module, inputs: Inputs) -> nn.Linear:
         for hook in hooks:
             hook.remove()
     ends = made and made[-1][1].ndim == 2 and torch.equal(made[-1][1], outputs)
-    if not ends or made[-1][0].bias is None:
+    if not ends or made[-1][0].bias is None or nn.utils.parametrize.is_parametrized(made[-1][0]):
         raise ArgumentError(
             "the model does not end in a linear layer with biases",
-            expected="outputs (B, C) that an nn.Linear makes",
+            expected="outputs (B, C) that an nn.Linear makes, its weight not parametrised",
             got=repr(made[-1][0]) if made else "no linear layer",
+            mend="torch.nn.utils.parametrize.remove_parametrizations; move what follows the layer out of the model",
         )
     return made[-1][0]
 
@@ -210,11 +215,15 @@ def _read(model: nn.Module, layer: nn.Linear, data: Rows) -> tuple[Tensor, Tenso
     if bool(((labels < 0) | (labels >= classes)).any()):
         got = f"{int(labels.min())} to {int(labels.max())}"
         raise ArgumentError("labels outside the classes", expected=f"0 to {classes - 1}", got=got)
+    seen: list[Tensor] = []
     found: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda part, given: found.append(given[0].detach().double()))
+    hook = layer.register_forward_pre_hook(lambda part, given: seen.append(given[0].detach().double()))
     try:
         for index in torch.arange(n).split(_PASS):
             _outputs(model, take(inputs, index))
+            # the last call of a pass makes the outputs
+            found.append(seen[-1])
+            seen.clear()
     finally:
         hook.remove()
     features = torch.cat(found)

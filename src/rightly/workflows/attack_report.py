@@ -166,9 +166,9 @@ def _tests(found: Found, each: Statement) -> list[tuple[Comparison, float, float
 
 
 def _largest(tests: Sequence[tuple[Comparison, float, float]]) -> float | None:
-    """The largest p; differences that are the same in every seed have none and add nothing to it."""
+    """The largest p; None where differences are the same in every seed, so that chance cannot be measured."""
     known = [test.p for test, _, _ in tests if test.p is not None]
-    return max(known) if known else None
+    return max(known) if len(known) == len(tests) else None
 
 
 def _claim(each: Statement, tests: Sequence[tuple[Comparison, float, float]], p: float | None) -> Claim:
@@ -176,8 +176,7 @@ def _claim(each: Statement, tests: Sequence[tuple[Comparison, float, float]], p:
     lows, highs = ([form.format(scale * value) for value in column] for column in list(zip(*tests, strict=True))[1:])
     unit = " %" if each.unit == "points" else f" {each.unit}"
     ours = f"{' / '.join(highs)}{unit} against {' / '.join(lows)}{unit}" + ("" if p is None else f", p = {p:.2g}")
-    certain = all(test.n > 1 and test.p is None for test, _, _ in tests)
-    if all(test.difference > 0 for test, _, _ in tests) and (certain or (p is not None and p < 0.05)):
+    if all(test.difference > 0 for test, _, _ in tests) and p is not None and p < 0.05:
         return Claim(each.claim, each.paper, ours, True)
     below = any(test.n > 1 and test.high < 0 for test, _, _ in tests)
     return Claim(each.claim, each.paper, ours, False if below else None)
