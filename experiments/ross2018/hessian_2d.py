@@ -187,7 +187,8 @@ def _claims(chosen: dict[str, Rows], strongest: dict[str, Rows]) -> list[Claim]:
             "Much too strong a Hessian penalty does less harm than such a gradient penalty (test accuracy)",
             "more sensibly even when the penalty is much larger than the cross-entropy",
             f"{strong[0]}; at the end the penalties are {outweighs[0]:.2g} and {outweighs[1]:.2g} cross-entropies",
-            strong[1],
+            # training may end with a penalty that is small because the network has given up
+            strong[1] if min(outweighs) > 1 else None,
         ),
     ]
 
