@@ -206,9 +206,9 @@ _PRIOR = {
 }
 
 _NOTES = [
-    "All rows are used: a split has 67 training and 33 test rows and no validation rows; lambda is the thesis' own. Tests "
-    "and the interval of the claim about one point are corrected for splits that share rows (Nadeau, Bengio 2003); the "
-    "other intervals take splits for independent.",
+    "All rows are used: a split has 67 training and 33 test rows and no validation rows; lambda is the thesis' own.",
+    "Tests and the interval of the claim about one point are corrected for splits that share rows (Nadeau, Bengio "
+    "2003); the other intervals take splits for independent.",
     "Inputs are as they were measured (centimetres of iris up to 7, areas of tumours up to 2500), which is why the "
     "thesis' lambda fits and why a network with weights from N(0, 0.1^2) starts far from the answer.",
     "Without iris means that the four columns of the test rows are 0, as in the authors' code.",

@@ -184,7 +184,8 @@ _NOTES = [
     "The models of a pair are matched with the concept that each is better at; told is the worse of the two at its "
     "own, the better at the other's. 50 % is chance.",
     "Weight 1, as in equation 2.1. The rate (0.01 on the code) was settled with exact factors in place of the code on "
-    "seeds 0 and 1, whose decoupled pictures were seen and which are not counted; 0.003 and weights from 0.3 to 3 gave the same.",
+    "seeds 0 and 1, whose decoupled pictures were seen and which are not counted; 0.003 and weights from 0.3 to 3 "
+    "gave the same.",
 ]
 
 

@@ -118,7 +118,8 @@ _NOTES = [
     "a boundary along the other axis, 50 % a model that does not read the coordinate. The models of a pair are matched "
     "with the coordinate that each is better at; told is the worse of the two at its own, the better at the other's.",
     "Weight 1, as in equation 2.1, which gives the penalty no factor of its own. Adam's rate (0.01, batches of 128) "
-    "was settled on seeds 0 and 1, whose decoupled points were seen and which are not counted: at 0.003 the models are 1 point less apart.",
+    "was settled on seeds 0 and 1, whose decoupled points were seen and which are not counted: at 0.003 the models are "
+    "1 point less apart.",
     "The gradient compared is that of the log-odds.",
 ]
 

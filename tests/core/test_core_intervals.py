@@ -197,3 +197,35 @@ def test_slopes_without_a_rule_are_refused_and_outputs_are_not(function):
 def test_a_constant_output_is_refused():
     with pytest.raises(Unsupported, match="does not depend"):
         output_bounds(lambda x: torch.ones(3, 2), torch.zeros(3, 6), torch.ones(3, 6))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x.clamp(0, 1), lambda x: x.clip(0, 1), lambda x: x.clamp_min(0), lambda x: x.clamp_max(1),
+     lambda x: F.hardtanh(x, 0, 1), F.relu6],
+)  # fmt: skip
+def test_slopes_at_the_edges_of_a_clamp_are_those_of_torch(function):
+    x = torch.tensor([[0.0, 1.0, 6.0, -0.5, 0.5]], requires_grad=True)
+    slope = autodiff.gradient(function(x).sum(), x, create_graph=False)
+    x = x.detach()
+    for found in gradient_bounds(function, x, x, lambda low, high: (torch.ones_like(low), torch.ones_like(high))):
+        assert torch.equal(found, slope)
+
+
+def test_a_mask_of_truth_values_is_a_factor():
+    low, high = torch.tensor([[-1.0, -2.0]]), torch.tensor([[3.0, 4.0]])
+    mask = torch.tensor([True, False])
+    for read in (lambda x: x * mask, lambda x: mask * x):
+        found = output_bounds(read, low, high)
+        assert torch.equal(found[0], low * mask)
+        assert torch.equal(found[1], high * mask)
+
+
+@pytest.mark.parametrize(
+    ("read", "word"),
+    [(lambda x: F.elu(x, -1.0), "elu"), (lambda x: F.celu(x, -1.0), "celu"), (lambda x: F.softplus(x, -1.0), "beta"),
+     (lambda x: x.view(torch.int32), "view")],
+)  # fmt: skip
+def test_arguments_for_which_the_rules_do_not_hold_are_refused(read, word):
+    with pytest.raises(Unsupported, match=word):
+        output_bounds(read, torch.tensor([[-1.0]]), torch.tensor([[1.0]]))

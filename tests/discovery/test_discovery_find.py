@@ -8,6 +8,7 @@ from torch import nn
 import rightly as rt
 from rightly.core.errors import ArgumentError, CheckpointError, RightlyError
 from rightly.discovery import find_another_explanation, largest_gradient_mask
+from rightly.discovery.scores import default_score
 
 
 def redundant(rows=200, seed=0, second=0.5):
@@ -258,3 +259,84 @@ def test_what_cannot_be_used_is_refused(case):
     arguments, words = BAD[case]
     with pytest.raises(RightlyError, match=words):
         search(**arguments)
+
+
+@pytest.mark.parametrize("method", ["sequential", "simultaneous"])
+def test_a_loss_with_a_state_is_each_models_own(method):
+    x, y = redundant()
+    loss, groups = rt.GroupDRO(2, step=0.5), rt.with_groups(y, (torch.arange(200) < 20).long())
+    arguments = {"method": method, "models": 2, "weight": 0.0, "output": "log_prob_sum", "epochs": 3}
+    found = search(mlp, train=(x, groups), own=loss, repeated=2.0, alike=2.0, tolerance=1.0, **arguments)
+    assert torch.equal(loss.weights, rt.GroupDRO(2).weights)
+    if method == "sequential":
+        seed = rt.core.seeding.mix(0, "model", 1) % 2**31
+        settings = {"epochs": 3, "batch_size": 50, "optimizer": "sgd", "lr": 0.3, "seed": seed}
+        alone = mlp(seed)
+        rt.fit(rt.Objective(alone, rt.GroupDRO(2, step=0.5), seed=seed), (x, groups), **settings)
+        for name, value in alone.state_dict().items():
+            assert torch.allclose(value, found.models[1].state_dict()[name], atol=1e-6)
+
+
+def test_one_hot_labels_are_scored_like_class_numbers():
+    x, y = redundant()
+    plain, one_hot = (
+        search(mlp, train=(x, labels), own=F.cross_entropy, models=2, weight=1.0, epochs=2, lr=0.01)
+        for labels in (y, F.one_hot(y, 2).float())
+    )
+    assert [f.train for f in plain.findings] == pytest.approx([f.train for f in one_hot.findings], abs=0.02)
+    outputs, labels = torch.eye(3)[[0, 1, 2, 0]], torch.eye(3)[[0, 1, 1, 2]]
+    assert default_score(outputs, labels) == 0.5
+
+
+def test_several_values_are_scored_by_their_mean_explained_variance():
+    draws = torch.Generator().manual_seed(0)
+    outputs, labels = torch.randn(2, 50, 3, generator=draws)
+    columns = [default_score(outputs[:, k], labels[:, k]) for k in range(3)]
+    assert default_score(outputs, labels) == pytest.approx(sum(columns) / 3, rel=1e-5)
+    assert default_score(outputs, rt.with_groups((labels[:, 0] > 0).long(), torch.zeros(50).long())) == pytest.approx(
+        float((outputs.argmax(1) == (labels[:, 0] > 0)).double().mean())
+    )
+
+
+UNSCORED = {
+    "several classes at once": torch.tensor([[1.0, 1.0], [0.0, 1.0]]).repeat(100, 1),
+    "shares of classes": torch.tensor([[0.25, 0.75], [0.5, 0.5]]).repeat(100, 1),
+    "three whole numbers": torch.ones(200, 3).long(),
+    "maps": torch.rand(200, 2, 2),
+    "values beside two outputs": torch.linspace(-1, 1, 200),
+    "three classes beside two outputs": torch.eye(3)[torch.arange(200) % 3],
+}
+
+
+@pytest.mark.parametrize("case", UNSCORED)
+def test_labels_that_cannot_be_scored_are_refused_before_training(case):
+    def fail(outputs, labels):
+        raise AssertionError("training began")
+
+    with pytest.raises(ArgumentError, match="score="):
+        search(mlp, train=(redundant()[0], UNSCORED[case]), own=fail)
+
+
+def first_output(outputs, labels):
+    return outputs[:, 0]
+
+
+def test_what_makes_a_discovery_is_told_from_another(tmp_path):
+    def made():
+        return lambda outputs, labels: outputs[:, 0]
+
+    arguments = {"factory": mlp, "own": F.cross_entropy, "models": 2, "weight": 1.0, "epochs": 1}
+    arguments |= {"mask_output": made(), "output": made(), "space": rt.spaces.Layer("0")}
+    arguments |= {"validation": redundant(seed=1), "folder": tmp_path / "d"}
+    search(**arguments)
+    # a function made again is the same one
+    search(**{**arguments, "mask_output": made(), "output": made()}, resume=True)
+    for other in (
+        {"space": rt.spaces.Layer("1")},
+        {"validation": redundant(seed=2)},
+        {"validation": None},
+        {"output": first_output},
+        {"mask_output": first_output},
+    ):
+        with pytest.raises(CheckpointError, match="another discovery"):
+            search(**{**arguments, **other}, resume=True)

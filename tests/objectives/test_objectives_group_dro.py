@@ -212,3 +212,16 @@ def test_bad_arguments_are_refused():
     for labels, groups in ((Y, GROUPS[:5]), (Y.float(), GROUPS), (Y, GROUPS.float()), (Y[:, None], GROUPS)):
         with pytest.raises(ShapeError, match="side by side"):
             rt.with_groups(labels, groups)
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_weights_move_beside_a_model_in_half_precision(precision):
+    loss = rt.GroupDRO(4, step=1e-3)
+    wide, half = copy.deepcopy(loss), rt.Objective(mlp().to(precision), loss).to(precision).loss
+    outputs = torch.randn(len(Y), 2, generator=torch.Generator().manual_seed(0)).to(precision).requires_grad_()
+    for _ in range(5):
+        half(outputs, LABELLED), wide(outputs, LABELLED)
+    assert half.weights.dtype == torch.float64
+    assert half.weights.unique().numel() > 1
+    assert torch.equal(half.weights, wide.weights)
+    assert half.float().weights.dtype == torch.float32

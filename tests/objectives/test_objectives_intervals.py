@@ -12,7 +12,7 @@ import rightly as rt
 from contracts.derivatives import check_term
 from contracts.problems import Problem, draws, initialised, kinked_model, normal, objective
 from contracts.unchanged import check_unchanged
-from rightly.core.errors import AnnotationError, ArgumentError, NotConnectedError
+from rightly.core.errors import AnnotationError, ArgumentError, NotConnectedError, ShapeError
 from rightly.objectives import Batch, IntervalTerm, RobustReasons
 from rightly.objectives.interval import worst_loss
 from rightly.objectives.robust import output_slope
@@ -275,3 +275,65 @@ def test_calls_that_cannot_be_answered():
     frozen = problem(smooth().requires_grad_(False))
     with pytest.raises(NotConnectedError, match="does not reach the parameters"):
         objective(frozen, IntervalTerm(0.1))(case.inputs, case.labels, note)
+
+
+BAD_LABELS = {
+    "none": None, "float": torch.ones(4), "too large": torch.full((4,), 5), "negative": torch.full((4,), -100),
+    "one-hot": F.one_hot(torch.tensor([0, 2, 1, 1]), 3).double(), "short": torch.tensor([0, 2, 1]),
+}  # fmt: skip
+BAD_LABELS_OF_ONE = {"none": None, "too large": torch.full((4,), 5), "short": torch.ones(3), "wide": torch.ones(4, 2)}
+
+
+@pytest.mark.parametrize("classes", [3, 1])
+@pytest.mark.parametrize("asked", ["interval term", "interval", "bounds", "noise", "fgsm"])
+def test_labels_that_a_loss_cannot_read_are_named(asked, classes):
+    x, model = normal(4, 6, seed=10), smooth(classes)
+    term = {
+        "interval term": IntervalTerm(0.1),
+        "interval": RobustReasons(0.1, output="loss"),
+        "noise": rt.PerturbationTerm(rt.perturbations.Noise(0.1)),
+        "fgsm": rt.PerturbationTerm(rt.perturbations.FGSM(0.1)),
+    }.get(asked)
+    for labels in (BAD_LABELS if classes == 3 else BAD_LABELS_OF_ONE).values():
+        batch = Batch(x, labels, annotated(x))
+        with pytest.raises((ArgumentError, ShapeError)):
+            worst_loss(model(x), model(x) + 1, labels) if term is None else term.of(model, batch)
+
+
+@pytest.mark.parametrize("classes", [3, 1])
+def test_labels_in_a_column_are_read_like_those_in_a_row(classes):
+    x, model = normal(4, 6, seed=10), smooth(classes)
+    labels = torch.tensor([0, 2, 1, 1]) if classes == 3 else torch.tensor([0.0, 1.0, 1.0, 0.25])
+    for term in (
+        IntervalTerm(0.1), RobustReasons(0.1, output="loss"), rt.PerturbationTerm(rt.perturbations.Noise(0.0))
+    ):  # fmt: skip
+        row, column = (term.of(model, Batch(x, y, annotated(x))) for y in (labels, labels[:, None]))
+        assert torch.equal(row, column), term.name
+        assert row.any(), term.name
+
+
+def test_the_predicted_class_of_a_model_with_named_outputs():
+    class Named(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return {"logits": self.model(x)}
+
+    x, model = normal(4, 6, seed=10), smooth()
+    term = RobustReasons(0.1, output="log_prob", target="predicted")
+    batch = Batch(x, None, annotated(x))
+    assert torch.equal(term.of(Named(model), batch), term.of(model, batch))
+
+
+@pytest.mark.parametrize("bound", ["interval", "sampled"])
+@pytest.mark.parametrize("size", [1e-4, 1e3])
+def test_squares_of_half_precision_neither_overflow_nor_vanish(bound, size):
+    model = nn.Linear(6, 3).half()
+    with torch.no_grad():
+        model.weight.fill_(size)
+    x = normal(2, 6, seed=1).half()
+    batch = Batch(x, torch.tensor([0, 1]), rt.Annotation(irrelevant=torch.ones_like(x)))
+    found = RobustReasons(0.01, bound, output="logit").of(model, batch)
+    assert torch.allclose(found.double(), 6 * model.weight[0, 0].double().square().expand(2), rtol=1e-3)

@@ -298,3 +298,44 @@ def test_paths_can_be_trained_shorter():
 def test_what_cannot_be_asked(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_model_of_another_precision_than_the_inputs(precision):
+    model, inputs = _net().to(precision), X.double()
+    assert path_lengths(model, inputs) == path_lengths(model, inputs.to(precision).double())
+    term = rt.TreeTerm(_surrogate(model))
+    total = rt.Objective(model, F.cross_entropy, [term])(X.to(precision), LABELS).total
+    total.backward()
+    assert total.isfinite()
+
+
+def test_the_kernel_is_that_of_the_differences():
+    model = _net()
+    surrogate = _surrogate(model).double()
+    first, second = normal(3, len(flattened(model)), seed=1), normal(5, len(flattened(model)), seed=2)
+    second[0] = first[0]
+    surrogate.scale.uniform_(0.5, 2, generator=draws(4))
+    apart = (first[:, None] - second) / surrogate.scale
+    assert torch.allclose(surrogate._kernel(first, second), torch.exp(-apart.square().mean(2) / 2), rtol=1e-12)
+
+
+def test_the_kernel_holds_no_difference_of_every_pair():
+    surrogate = _surrogate(_net())
+    size = surrogate.known.shape[1]
+    sizes = []
+
+    class Watching(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            sizes.append(result.numel() if isinstance(result, torch.Tensor) else 0)
+            return result
+
+    with Watching():
+        surrogate._kernel(torch.ones(30, size), torch.zeros(40, size))
+    assert max(sizes) <= max(40 * size, 30 * 40)
+
+
+def test_answers_that_are_no_numbers_have_no_tree():
+    with pytest.raises(ArgumentError, match="no numbers"):
+        path_lengths(lambda x: x * float("nan"), X)

@@ -253,3 +253,14 @@ def test_boxes_become_masks():
 def test_what_is_no_box_is_refused(boxes):
     with pytest.raises(AnnotationError, match="not boxes"):
         rt.data.box_masks([boxes], 4, 4)
+
+
+@pytest.mark.parametrize("measure", ["squared", "cosine"])
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_the_size_of_a_concept_direction_does_not_matter(measure, precision):
+    phi = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    way = torch.tensor([1.0, -2.0, 3.0, 0.5], dtype=precision)
+    found = rt.priors.ConceptDirection(way, measure=measure).penalty(phi, None, None)
+    for size in (1e-25, 1e25, *((1e-50, 1e200) if precision == torch.float64 else ())):
+        scaled = rt.priors.ConceptDirection(size * way, measure=measure).penalty(phi, None, None)
+        assert torch.allclose(scaled, found), size

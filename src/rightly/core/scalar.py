@@ -163,6 +163,8 @@ def _of_single(logit: Tensor, labels: Tensor | None, output: str) -> Tensor:
         return -(F.logsigmoid(logit) + F.logsigmoid(-logit)) / 2
     if labels is None:
         raise ArgumentError("output='loss' needs labels", expected="labels (B,)", got=None)
+    if labels.numel() != logit.numel():
+        raise ShapeError("labels come one an example", expected=tuple(logit.shape), got=tuple(labels.shape))
     truth = labels.reshape(logit.shape).to(logit)
     if bool(((truth < 0) | (truth > 1)).any()):
         raise ArgumentError(

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from rightly.attributions.bulk import described
 from rightly.core.checks import check_count, check_number
 from rightly.core.errors import ArgumentError
 from rightly.core.scalar import Output, Target
@@ -79,8 +80,9 @@ def find_another_explanation(
             change any more.
         alike: mean absolute cosine from which two models are said to have the same reasons; a sequence stops there
             too.
-        score: (outputs, labels) -> number, high is good. By default the accuracy of class numbers, and the share of
-            explained variance (R2) of other labels.
+        score: (outputs, labels) -> number, high is good. By default the accuracy of class numbers, (N,), and of float
+            one-hot labels, (N, K), and the share of explained variance (R2) of values, a mean over columns. Other
+            labels, such as several classes at once, need it.
         seed: of the first model; those of the others are derived from it.
         folder: where to keep a checkpoint of each model, written after every epoch.
         resume: go on with what is in the folder, to the same bits.
@@ -122,7 +124,7 @@ def find_another_explanation(
             "weights": list(weights),
             # a sequence may be made longer
             "models": None if method == "sequential" else count,
-            "output": repr(output) if isinstance(output, str) else None,
+            "output": described(output),
             "eps": eps,
         }
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from rightly.attributions import Gradient
+from rightly.attributions.bulk import described
 from rightly.core import autodiff, seeding
 from rightly.core.batch import Inputs, call, outputs_of, rows, take, tensors
 from rightly.core.checks import check_number
 from rightly.core.errors import ArgumentError, CheckpointError
-from rightly.core.scalar import Output, Target, single
+from rightly.core.scalar import Output, Target
 from rightly.core.types import Space
 from rightly.discovery.explanations import check_cutoff, gradient_similarity, largest_gradient_mask, mask_overlap
 from rightly.discovery.result import Discovery, Finding, distinct
+from rightly.discovery.scores import check_scorable, default_score, meaning
 from rightly.objectives import Objective, Term
 from rightly.objectives.engines import class_numbers
 from rightly.objectives.model_term import AnyTerm
@@ -67,6 +69,9 @@ class Question:
         _check_in_memory(self.train, "train")
         if self.validation is not None:
             _check_in_memory(self.validation, "validation")
+        if self.score is None:
+            for data in (self.train, self.validation) if self.validation is not None else (self.train,):
+                meaning(data[1])
         if self.folder is None and self.resume:
             raise ArgumentError("there is nothing to resume from", expected="folder=...", got=None)
         _ = self.explain  # checks output and target
@@ -90,10 +95,11 @@ class Question:
         identity = {
             **further,
             **{name: getattr(self, name) for name in same},
-            "space": type(self.space).__name__,
-            "mask": [str(self.mask_output), str(self.mask_target)],
+            "space": described(self.space),
+            "mask": described([self.mask_output, self.mask_target]),
             "training": {name: value for name, value in self.training.items() if _plain(value)},
-            "data": _digest([*tensors(self.train[0]), self.train[1]]),
+            "data": _contents(self.train),
+            "validation": None if self.validation is None else _contents(self.validation),
         }
         identity = json.loads(json.dumps(identity))
         path = self.folder / _IDENTITY
@@ -127,13 +133,24 @@ class Question:
             model = self.model_factory(seed)
         if not isinstance(model, nn.Module):
             raise ArgumentError("model_factory makes models", expected="a torch.nn.Module", got=type(model).__name__)
+        if number == 0 and self.score is None:
+            self._check_scorable(model)
         return model
+
+    def _check_scorable(self, model: nn.Module) -> None:
+        """Tell outputs that cannot be scored before training, not after."""
+        inputs, labels = self.train
+        few = torch.arange(min(2, len(labels)))
+        with seeding.guarded():
+            check_scorable(self._outputs(model, take(inputs, few)), labels)
 
     def fit(
         self, model: nn.Module, loss: Loss, terms: Sequence[AnyTerm], number: int, data: tuple[Any, ...] | None = None
     ) -> Run:
         """Train in place; checkpoints lie in a folder of their own."""
         seed = self.seed_of(number)
+        # a loss with a state (rt.GroupDRO) is each training's own
+        loss = copy.deepcopy(loss) if isinstance(loss, nn.Module) else loss
         return fit(
             Objective(model, loss, terms, seed=seed),
             data or self.train,
@@ -170,10 +187,13 @@ class Question:
         return self._scored(model, *self.train), self.validation and self._scored(model, *self.validation)
 
     def _scored(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> float:
+        return float((self.score or default_score)(self._outputs(model, inputs), labels))
+
+    @staticmethod
+    def _outputs(model: nn.Module, inputs: Inputs) -> Tensor:
         parts = torch.arange(rows(inputs)).split(_PIECE)
         with autodiff.reading(model, trainable=False), torch.no_grad():
-            outputs = torch.cat([outputs_of(call(model, take(inputs, part))) for part in parts])
-        return float((self.score or _score)(outputs, labels))
+            return torch.cat([outputs_of(call(model, take(inputs, part))) for part in parts])
 
     def likeness(self, models: Sequence[nn.Module]) -> tuple[Tensor, Tensor]:
         """(M, M) twice: how similar gradients are, and how much masks overlap, on some training examples."""
@@ -200,23 +220,9 @@ def _check_in_memory(data: Any, name: str) -> None:
     )
 
 
-def _score(outputs: Tensor, labels: Tensor) -> float:
-    """Accuracy of class numbers (a single output speaks for class 1), R2 of values."""
-    values = outputs[:, 0] if single(outputs) and outputs.ndim == 2 else outputs
-    truth = labels.reshape(len(labels), -1)[:, 0]
-    if truth.is_floating_point() and not bool(((truth == 0) | (truth == 1)).all()):
-        return float(1 - (values - truth).square().sum() / (truth - truth.mean()).square().sum())
-    predicted = values > 0 if values.ndim == 1 else values.argmax(1)
-    return float((predicted == truth).double().mean())
-
-
 def _plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def _digest(parts: Sequence[Tensor]) -> str:
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(f"{tuple(part.shape)} {part.dtype}".encode())
-        found.update(part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+def _contents(data: tuple[Inputs, Tensor]) -> object:
+    return described([*tensors(data[0]), data[1]])

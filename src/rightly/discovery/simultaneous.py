@@ -7,7 +7,7 @@ from rightly.core.scalar import Output
 from rightly.discovery.explanations import largest_gradient_mask
 from rightly.discovery.question import Question
 from rightly.discovery.result import Discovery, Finding
-from rightly.objectives.independence import Ensemble, IndependenceTerm, of_every_member
+from rightly.objectives.independence import Ensemble, EveryMember, IndependenceTerm
 from rightly.objectives.term import Weight
 
 
@@ -15,7 +15,7 @@ def all_at_once(question: Question, count: int, weight: Weight, output: Output, 
     """Train ``count`` models together: see ``find_another_explanation``."""
     models = [question.model(number) for number in range(count)]
     term = IndependenceTerm(Gradient(space=question.space, output=output), weight, eps)
-    run = question.fit(Ensemble(models), of_every_member(question.loss), [term], 0)
+    run = question.fit(Ensemble(models), EveryMember(question.loss, count), [term], 0)
     findings = []
     for model in models:
         mask = largest_gradient_mask(question.gradients(model, question.compared), question.cutoff)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,8 @@ class GroupDRO(nn.Module):
         losses: (outputs, labels) -> (B,), the loss of every example.
 
     Attributes:
-        weights: (G,) buffer, the paper's q: in ``state_dict``, so that a resumed training goes on with it.
+        weights: (G,) buffer, the paper's q: in ``state_dict``, so that a resumed training goes on with it. Never in
+            half precision, whatever the model is moved to.
 
     Raises:
         ArgumentError, ShapeError: labels without groups, groups that do not exist, or losses that are not (B,).
@@ -53,6 +55,14 @@ class GroupDRO(nn.Module):
         self.step = check_number("step", step, positive=False)
         self.losses = losses
         self.register_buffer("weights", torch.full((groups,), 1 / groups, dtype=torch.float64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """As for any module, but half precision, in which small steps are rounded away, is not for the weights."""
+        kept = self.weights
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.weights.dtype in (torch.float16, torch.bfloat16):
+            self.weights = kept.to(self.weights.device)
+        return self
 
     def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """The loss (), see the class."""

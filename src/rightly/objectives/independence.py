@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from rightly.attributions import Attribution, Gradient
 from rightly.core.batch import outputs_of
-from rightly.core.checks import check_number
+from rightly.core.checks import check_count, check_number
 from rightly.core.errors import ArgumentError
 from rightly.objectives.engines import class_numbers
 from rightly.objectives.model_term import Batch, ModelTerm
 from rightly.objectives.term import Schedule, Weight, check_weight
 from rightly.priors.base import Level
 from rightly.priors.independence import EPS, independence
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Ensemble(nn.Module):
@@ -39,13 +43,26 @@ class Ensemble(nn.Module):
         return torch.stack([outputs_of(member(*inputs, **named)) for member in self.members], 1)
 
 
-def of_every_member(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of an ensemble: the sum of its members' (Ross 2018, eq. 2.1)."""
+class EveryMember(nn.Module):
+    """The loss of an ensemble: the sum of its members' (Ross 2018, eq. 2.1).
 
-    def total(outputs: Tensor, labels: Tensor) -> Tensor:
-        return torch.stack([loss(own, labels) for own in outputs.unbind(1)]).sum()
+    Args:
+        loss: (outputs, labels) -> scalar. Of a module each member has a copy, so that a state (``rt.GroupDRO``) is
+            its own, and kept in ``state_dict``.
+        count: how many members there are.
+    """
 
-    return total
+    def __init__(self, loss: Loss, count: int) -> None:
+        super().__init__()
+        check_count("count", count, least=2)
+        self.losses: Iterable[Loss] = (
+            nn.ModuleList(copy.deepcopy(loss) for _ in range(count)) if isinstance(loss, nn.Module) else [loss] * count
+        )
+
+    def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """(B, M, ...) -> ()."""
+        pairs = zip(self.losses, outputs.unbind(1), strict=True)
+        return torch.stack([loss(own, labels) for loss, own in pairs]).sum()
 
 
 @dataclass(frozen=True)
@@ -98,12 +115,59 @@ class IndependenceTerm(ModelTerm):
                 expected="objectives.Ensemble([model, model])",
                 got=type(model).__name__,
             )
-        found = [self._explained(member, batch) for member in model.members]
+        # members are compared, so each has the same draws
+        draws = _SameDraws()
+        found = []
+        for member in model.members:
+            with draws.from_the_start():
+                found.append(self._explained(member, batch))
         return torch.stack([independence(a, b, self.eps) for a, b in combinations(found, 2)]).sum(0)
 
     def _explained(self, member: nn.Module, batch: Batch) -> Tensor:
         labels = class_numbers(batch.labels)
         keep = torch.is_grad_enabled()
-        return self.attribution(
+        found = self.attribution(
             member, batch.inputs, labels, create_graph=keep, diagnostics=False, generator=batch.generator
         ).attributions
+        # squared lengths, and eps, have no room in half precision
+        return found if found.element_size() > 2 else found.float()
+
+
+class _SameDraws(TorchFunctionMode):
+    """From the start again, generators give what they gave the first time, and are left as that left them.
+
+    Draws of plain numbers are kept and not repeated, so that a compiled step finds each once. One that reads or fills
+    a tensor is repeated from the state that the generator had.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: list[tuple[torch.Generator, Tensor, Any, Any]] = []
+        self._turn = 0
+
+    def from_the_start(self) -> Self:
+        """To be entered, for the next member."""
+        self._turn = 0
+        return self
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        generator = kwargs.get("generator")
+        if generator is None:
+            return func(*args, **kwargs)
+        fixed = not any(isinstance(part, Tensor) for part in (*args, *kwargs.values()))
+        asked = (func, args, {**kwargs, "generator": None}) if fixed else None
+        turn, self._turn = self._turn, self._turn + 1
+        if turn == len(self._known):
+            before = generator.get_state()
+            drawn = func(*args, **kwargs)
+            self._known.append((generator, before, asked, drawn))
+            return drawn
+        own, before, known, drawn = self._known[turn]
+        if fixed and known == asked:
+            return drawn.clone()
+        after = own.get_state()
+        try:
+            return func(*args, **{**kwargs, "generator": own.set_state(before)})
+        finally:
+            own.set_state(after)

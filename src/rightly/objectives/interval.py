@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rightly.core import autodiff
-from rightly.core.errors import ArgumentError, ShapeError
+from rightly.core.errors import ArgumentError
 from rightly.core.intercept import Unsupported
 from rightly.core.intervals import output_bounds
 from rightly.core.scalar import explained, single
 from rightly.objectives.model_term import Batch, ModelTerm
-from rightly.objectives.perturbed import Inside, region_inside
+from rightly.objectives.perturbed import Inside, loss_labels, region_inside
 from rightly.objectives.term import Schedule, Weight, check_weight
 from rightly.perturbations.base import check_radius
 from rightly.priors.base import Level
@@ -70,28 +70,28 @@ class IntervalTerm(ModelTerm):
             AnnotationError: the annotation does not have the region.
         """
         region, low, high = box(batch, self.eps, self.inside, self.clip)
-        if batch.labels is None:
-            raise ArgumentError("the worst loss needs labels", expected="labels (B,)", got=None)
         keep = torch.is_grad_enabled()
         with autodiff.reading(model, trainable=False), torch.set_grad_enabled(keep):
             bounds = bounded(lambda: output_bounds(model, low, high))
         return torch.where(region.flatten(1).any(1), worst_loss(*bounds, batch.labels), 0)
 
 
-def worst_loss(low: Tensor, high: Tensor, labels: Tensor) -> Tensor:
+def worst_loss(low: Tensor, high: Tensor, labels: Tensor | None) -> Tensor:
     """The largest cross-entropy (B,) of outputs between bounds: the label's lowest score, the highest of all others.
 
     Args:
         low, high: (B, C) scores, or (B,) / (B, 1), the logit of the positive class.
-        labels: (B,).
+        labels: (B,) class numbers, or numbers between 0 and 1 of a single output.
+
+    Raises:
+        ArgumentError, ShapeError: labels that a cross-entropy does not read.
     """
+    known = loss_labels(low, labels)
     if single(low):
         # convex in the logit: the worst is at an end
-        return torch.maximum(explained(low, labels, None, "loss"), explained(high, labels, None, "loss"))
-    if low.ndim != 2:
-        raise ShapeError("bounds of class scores are wanted", expected="(B, classes)", got=tuple(low.shape))
-    own = F.one_hot(labels.long(), low.shape[1]).bool()
-    return explained(torch.where(own, low, high), labels, None, "loss")
+        return torch.maximum(explained(low, known, None, "loss"), explained(high, known, None, "loss"))
+    own = F.one_hot(known, low.shape[1]).bool()
+    return explained(torch.where(own, low, high), known, None, "loss")
 
 
 def check_box(eps: float, inside: Inside, clip: Clip) -> None:

@@ -14,7 +14,8 @@ from rightly.core import autodiff, seeding
 from rightly.core.annotation import Annotation, needed
 from rightly.core.batch import outputs_of
 from rightly.core.errors import ArgumentError, ShapeError
-from rightly.core.scalar import explained, single
+from rightly.core.scalar import explained, resolve_target, single
+from rightly.objectives.engines import class_numbers
 from rightly.objectives.model_term import Batch, ModelTerm
 from rightly.objectives.term import Schedule, Weight, check_weight
 from rightly.perturbations import Perturbation
@@ -110,7 +111,25 @@ class PerturbationTerm(ModelTerm):
             return self.loss(outputs, goal)
         if self.compare == "agreement" and goal is not None:
             return divergence(outputs, goal)
-        return explained(outputs, goal, None, "loss")
+        return explained(outputs, loss_labels(outputs, goal), None, "loss")
+
+
+def loss_labels(outputs: Tensor, labels: Tensor | None) -> Tensor:
+    """The labels (B,) that the cross-entropy of outputs reads: class numbers, or numbers in [0, 1] of a single output.
+
+    Raises:
+        ArgumentError: there are none, they are no class numbers, or they name classes that do not exist.
+        ShapeError: they do not count the examples, or the outputs are no scores.
+    """
+    labels = class_numbers(labels)
+    if labels is None:
+        raise ArgumentError("the loss needs labels", expected="labels (B,)", got=None)
+    if single(outputs):
+        explained(outputs.detach(), labels, None, "loss")  # which knows what labels it takes
+        return labels
+    if outputs.ndim != 2:
+        raise ShapeError("class scores are wanted", expected="(B, classes)", got=tuple(outputs.shape))
+    return resolve_target("label", labels, *outputs.shape).to(outputs.device)
 
 
 def divergence(outputs: Tensor, goal: Tensor) -> Tensor:

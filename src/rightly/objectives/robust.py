@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rightly.attributions import Gradient
 from rightly.core import autodiff, seeding
-from rightly.core.batch import rows
+from rightly.core.batch import call, outputs_of, rows
 from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.intervals import gradient_bounds
@@ -19,7 +19,7 @@ from rightly.core.scalar import Output, OutputName, Target, check_output, check_
 from rightly.objectives.engines import class_numbers
 from rightly.objectives.interval import Clip, bounded, box, check_box
 from rightly.objectives.model_term import Batch, ModelTerm
-from rightly.objectives.perturbed import Inside
+from rightly.objectives.perturbed import Inside, loss_labels
 from rightly.objectives.term import Schedule, Weight, check_weight
 from rightly.priors.base import Level
 from rightly.priors.irrelevant import irrelevant
@@ -118,17 +118,19 @@ class RobustReasons(ModelTerm):
         keep = torch.is_grad_enabled()
         with autodiff.reading(model, trainable=True), torch.set_grad_enabled(keep):
             least, most = bounded(lambda: gradient_bounds(model, low, high, slope))
-        return irrelevant(torch.maximum(least.abs(), most.abs()), region)
+        return irrelevant(_wide(torch.maximum(least.abs(), most.abs())), region)
 
     def _classes(self, labels: Tensor | None, outputs: Tensor, model: nn.Module, batch: Batch) -> Tensor | None:
-        """The class explained (B,), or the labels of a single output; None where none is read."""
+        """The class explained (B,), or the labels of the loss; None where neither is read."""
         if self.output in ("log_prob_sum", "loss_uniform"):
             return None
-        if single(outputs) or self.output == "loss":
-            return labels
+        if self.output == "loss":
+            return loss_labels(outputs, labels)
+        if single(outputs):
+            return None
         if isinstance(self.target, str) and self.target == "predicted":
             with torch.no_grad():
-                return model(batch.inputs).argmax(1)  # type: ignore[no-any-return]
+                return outputs_of(call(model, batch.inputs)).argmax(1)
         return resolve_target(self.target, labels, rows(batch.inputs), outputs.shape[1]).to(outputs.device)
 
     def _searched(
@@ -173,7 +175,12 @@ class RobustReasons(ModelTerm):
     def _penalty(self, model: nn.Module, points: Tensor, labels: Tensor | None, region: Tensor, keep: bool) -> Tensor:
         method = Gradient(output=self.output, target=self.target)
         found = method(model, points, labels, create_graph=keep, diagnostics=False).attributions
-        return irrelevant(found, region)
+        return irrelevant(_wide(found), region)
+
+
+def _wide(slopes: Tensor) -> Tensor:
+    """Slopes whose squares neither overflow nor vanish: those of half precision do."""
+    return slopes.to(torch.promote_types(slopes.dtype, torch.float32))
 
 
 def output_slope(low: Tensor, high: Tensor, output: Output, classes: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -60,11 +60,18 @@ def path_lengths(
         MissingExtraError: scikit-learn is not installed.
     """
     check_count("least", least)
-    rows = _checked(inputs).detach().flatten(1).cpu().numpy()
+    rows = _checked(inputs).detach().flatten(1).float().cpu().numpy()  # what scikit-learn makes of them anyway
     with autodiff.reading(model, trainable=False), torch.no_grad():
-        outputs = outputs_of(model(inputs))
+        outputs = outputs_of(model(_as_read(model, inputs)))
     if outputs.ndim != 2 or len(outputs) != len(inputs):
         raise ShapeError("trees imitate classes", expected=(len(inputs), "classes"), got=tuple(outputs.shape))
+    if lost := int(outputs.isnan().any(1).sum()):
+        raise ArgumentError(
+            "trees cannot imitate answers that are no numbers",
+            expected="scores without NaN",
+            got=f"NaN for {lost} of {len(inputs)} examples",
+            mend="a smaller learning rate, if the training diverged; inputs without NaN",
+        )
     said = (outputs.argmax(1) if outputs.shape[1] > 1 else outputs[:, 0] > 0).cpu().numpy()
     where = np.zeros(len(rows), dtype=int) if regions is None else _regions(regions, len(rows)).cpu().numpy()
     grow = require("sklearn.tree").DecisionTreeClassifier
@@ -142,12 +149,16 @@ class TreeSurrogate(nn.Module):
 
     def forward(self, weights: Tensor) -> Tensor:
         """Path lengths (M, R) of weights (M, P)."""
-        return self.level + self._kernel(weights, self.known) @ self.coefficients
+        near = self._kernel(weights, self.known)
+        return self.level + near @ self.coefficients.to(near)
 
     def _kernel(self, first: Tensor, second: Tensor) -> Tensor:
         """exp(-d^2 / 2 P), d in units in which the furthest neighbours are about sqrt(P) away: (M, N)."""
-        apart = (first / self.scale)[:, None] - second / self.scale
-        return torch.exp(-apart.square().mean(2) / 2)
+        # not by products of matrices, which lose small distances; in what precision cdist knows
+        wide = torch.promote_types(first.dtype, torch.float32)
+        here, there = ((weights / self.scale).to(wide) for weights in (first, second))
+        apart = torch.cdist(here, there, compute_mode="donot_use_mm_for_euclid_dist")
+        return torch.exp(-apart.square() / (2 * first.shape[1]))
 
     @torch.no_grad()
     def learn(self, model: nn.Module) -> None:
@@ -276,6 +287,13 @@ def _checked(inputs: Tensor) -> Tensor:
         got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
         raise ShapeError("trees are fitted to examples", expected="a tensor (N, *X)", got=got)
     return inputs
+
+
+def _as_read(model: Model, inputs: Tensor) -> Tensor:
+    """The inputs in the precision of the model's weights."""
+    own = model.parameters() if isinstance(model, nn.Module) else ()
+    precision = next((weights.dtype for weights in own if weights.is_floating_point()), inputs.dtype)
+    return inputs.to(precision) if inputs.is_floating_point() else inputs
 
 
 def _regions(regions: Tensor, count: int) -> Tensor:

@@ -13,7 +13,7 @@ from rightly.core import autodiff
 from rightly.core.batch import Model, outputs_of
 from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError
-from rightly.core.scalar import Output, check_output, explained, single
+from rightly.core.scalar import Output, check_output, explained, resolve_target, single
 from rightly.perturbations.base import Perturbation, check_radius
 
 Norm = Literal["linf", "l2"]
@@ -51,7 +51,10 @@ class GradientStep(Perturbation):
     def slope(self, model: Model, points: Tensor, goal: Tensor | None) -> Tensor:
         """Which way the example gets worse: (B, *F), the gradient of what is to rise; 0 where it is not finite."""
         points = points.detach().requires_grad_()
-        values = explained(outputs_of(model(points)), goal, None, self.output)
+        outputs = outputs_of(model(points))
+        if self.output == "loss" and outputs.ndim == 2 and not single(outputs):
+            goal = resolve_target("label", goal, *outputs.shape).to(outputs.device)
+        values = explained(outputs, goal, None, self.output)
         found = autodiff.gradient(values, points, create_graph=False)
         found = torch.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
         return found if self.targeted is None else -found

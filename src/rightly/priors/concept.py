@@ -32,7 +32,7 @@ def concept_direction(attributions: Tensor, direction: Tensor, measure: Measure 
             expected=f"{tuple(attributions.shape[1:])}, or its first dimensions",
             got=tuple(direction.shape),
         )
-    unit = direction.to(attributions) / torch.linalg.vector_norm(direction.to(attributions))
+    unit = _unit(direction, attributions.dtype).to(attributions)
     way = unit.reshape(*unit.shape, *(1,) * missing).expand(attributions.shape[1:]).flatten()
     flat = attributions.flatten(1)
     inner: Tensor = (flat @ way).square()
@@ -41,6 +41,15 @@ def concept_direction(attributions: Tensor, direction: Tensor, measure: Measure 
     lengths = flat.square().sum(1) * way.square().sum()
     cosine: Tensor = inner / lengths.clamp_min(torch.finfo(flat.dtype).tiny)
     return cosine
+
+
+def _unit(direction: Tensor, precision: torch.dtype) -> Tensor:
+    """Of length 1, however tiny or huge: its largest entry is 1 before any is squared."""
+    for other in (precision, torch.float32):
+        direction = direction.to(torch.promote_types(direction.dtype, other))
+    direction = direction / direction.abs().amax()
+    unit: Tensor = direction / torch.linalg.vector_norm(direction)
+    return unit
 
 
 @register("prior", citation="dreyer2024", example=lambda shape: {"direction": torch.arange(1.0, shape[0] + 1)})

@@ -33,10 +33,12 @@ def _peaked(derivative: Callable[[Tensor], Tensor]) -> Slopes:
     return slopes
 
 
-def _between(least: float, most: float) -> Slopes:
-    """Of a function that rises by 1 between two numbers and is flat elsewhere."""
+def _between(least: float, most: float, edges: bool = False) -> Slopes:
+    """Of a function that rises by 1 between two numbers, at them if ``edges``, and is flat elsewhere."""
 
     def slopes(low: Tensor, high: Tensor) -> Interval:
+        if edges:
+            return ((low >= least) & (high <= most)).to(low), ((high >= least) & (low <= most)).to(low)
         return ((low > least) & (high < most)).to(low), ((high > least) & (low < most)).to(low)
 
     return slopes
@@ -48,6 +50,8 @@ def _convex_if(slope: float, derivative: Callable[[Tensor], Tensor]) -> Slopes |
 
 
 def _softplus(beta: float = 1, threshold: float = 20) -> Slopes:
+    if beta <= 0:
+        raise Unsupported("softplus with a beta that is not positive")
     return _rising(lambda x: torch.where(beta * x > threshold, torch.ones_like(x), torch.sigmoid(beta * x)))
 
 
@@ -58,13 +62,21 @@ def _leaky_relu(negative_slope: float = 0.01) -> Slopes | None:
 
 
 def _elu(alpha: float = 1.0) -> Slopes | None:
+    if alpha < 0:
+        raise Unsupported("elu that falls")
     return _convex_if(alpha, lambda x: torch.where(x > 0, torch.ones_like(x), alpha * x.clamp_max(0).exp()))
+
+
+def _celu(alpha: float = 1.0) -> Slopes:
+    if alpha < 0:
+        raise Unsupported("celu with a negative alpha")
+    return _rising(lambda x: (x.clamp_max(0) / alpha).exp())
 
 
 def _clamp(min: float | None = None, max: float | None = None) -> Slopes:
     if isinstance(min, Tensor) or isinstance(max, Tensor):
         raise Unsupported("clamp with bounds that are tensors")
-    return _between(-torch.inf if min is None else min, torch.inf if max is None else max)
+    return _between(-torch.inf if min is None else min, torch.inf if max is None else max, edges=True)
 
 
 #: from the arguments of a function to bounds of its derivative; None where there is no rule for those
@@ -73,7 +85,7 @@ _SLOPES: dict[str, Callable[..., Slopes | None]] = {
     "leaky_relu": _leaky_relu,
     "softplus": _softplus,
     "elu": _elu,
-    "celu": lambda alpha=1.0: _rising(lambda x: (x.clamp_max(0) / alpha).exp()),
+    "celu": _celu,
     "exp": lambda: _rising(torch.exp),
     "tanh": lambda: _peaked(lambda x: 1 - torch.tanh(x).square()),
     "sigmoid": lambda: _peaked(lambda x: torch.sigmoid(x) * torch.sigmoid(-x)),

@@ -101,6 +101,8 @@ def _piece(run: Callable[[Tensor], Any], index: int) -> Callable[[Tensor], Tenso
 @rule(*_VIEWS.split())
 def _view(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """The same, and what comes out may share memory with what went in."""
+    if any(isinstance(value, torch.dtype) for value in (*args[1:], *kwargs.values())):
+        raise Unsupported("a view of the same memory as numbers of another type")
     result = _rising(func, args, kwargs)
     for part in result if isinstance(result, tuple) else (result,):
         part.shares(args[0])
@@ -195,6 +197,8 @@ def _product(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     source, factor = (left, right) if isinstance(left, Bounded) else (right, left)
     if not isinstance(factor, Tensor):
         return scaled(source, factor)
+    if not factor.is_floating_point() and not factor.is_complex():
+        factor = factor.to(source.low)  # a mask
     first = source is left
     return product(source, factor, lambda t, w: func(t, w) if first else func(w, t))
 
