@@ -48,7 +48,7 @@ def run(settings: Settings) -> Outcome:
     seeds = range(first, first + settings.sized(smoke=2, reduced=5, full=10))
     study = {
         "rows": settings.sized(smoke=400, reduced=20_000, full=20_000),
-        "epochs": settings.sized(smoke=2, reduced=10, full=64),
+        "epochs": settings.sized(smoke=6, reduced=10, full=64),
         "long_epochs": settings.sized(smoke=4, reduced=30, full=64),
         "steps": settings.sized(smoke=20, reduced=1000, full=5000),
         "engine": settings.engine,

@@ -119,6 +119,7 @@ def test_one_feature_and_one_example_are_enough(entry):
     "entry", [e for e in components("attribution") if "images" not in e.traits], ids=lambda e: e.name
 )
 def test_low_precision_models_train(entry, dtype):
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).to(dtype)
     inputs, labels = vectors().inputs.to(dtype), vectors().labels
     method = attribution_of(entry, (6,), rt.spaces.Input())

@@ -236,8 +236,8 @@ def test_a_shared_weight_stays_what_it_is_elsewhere():
     torch.manual_seed(0)
     model = Tied()
     rows = _rows_of()
-    with pytest.raises(ArgumentError, match="lack a class"):
-        rt.retrain_last_layer(model, rows, strengths=(0.01,))
+    with pytest.raises(ArgumentError, match="all of one class"):
+        rt.retrain_last_layer(model, (rows[0], torch.zeros(200, dtype=torch.long), rows[2]), strengths=(0.01,))
     rows = rows[0], torch.arange(200) % 4, rows[2]
     found = rt.retrain_last_layer(model, rows, rows, strengths=(0.01,))
     assert torch.equal(found.model.first.weight, model.first.weight)

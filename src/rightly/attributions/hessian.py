@@ -115,7 +115,7 @@ class HessianProducts(_Directions):
     "attribution",
     citation="rifai2011",
     traits=("implementation_invariant", "linear", "sampled"),
-    example=lambda shape: {"n_samples": 2, "step": 0.1},
+    example=lambda shape: {"n_samples": 2, "step": 0.5},
 )
 class GradientDifferences(_Directions):
     """How much the gradient changes under noise (Rifai et al. 2011; Ross 2018, 4.1.2), per unit of noise.
@@ -127,7 +127,8 @@ class GradientDifferences(_Directions):
 
     Args:
         n_samples: K, directions an example.
-        step: standard deviation of the noise, in the space's own units.
+        step: standard deviation of the noise, in the space's own units. In half precision a small one drowns in
+            rounding.
     """
 
     def __init__(

@@ -93,10 +93,10 @@ def retrain_last_layer(
     middle, spread = features.mean(0), features.std(0, correction=0)
     usable = spread > 1e-12 * features.abs().amax(0)
     scaled = torch.where(usable, (features - middle) / torch.where(usable, spread, 1.0), 0.0)
-    if missing := sorted(set(range(max(layer.out_features, 2))) - set(labels.tolist())):
+    if len(labels.unique()) < 2:
         raise ArgumentError(
-            "the held-out rows lack a class", expected="rows of every class", got=f"none of {missing}",
-            mend="hold out rows of all classes, or a model with fewer outputs",
+            "the held-out rows are all of one class", expected="rows of two classes or more",
+            got=f"{len(labels)} rows of class {int(labels[0])}", mend="hold out rows of all classes",
         )  # fmt: skip
     chosen = list(_balanced(numbers, subsets, seed))
     judged = None if validation is None else _read(copied, layer, validation)
