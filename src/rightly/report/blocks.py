@@ -67,11 +67,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """One or more SVG panels with a caption; a single panel has its caption at its side where there is room."""
+    """One or more SVG panels with a caption; a single panel has its caption at its side where there is room.
+
+    ``wide`` panels stand under each other, each as wide as the page.
+    """
 
     caption: str
     panels: Sequence[str]
     note: str = ""
+    wide: bool = False
     kind: ClassVar[str] = "figure"
 
 

@@ -255,7 +255,7 @@ def page() -> Iterator[str]:
     version = ".".join(torch.__version__.split("+")[0].split(".")[:2])
     yield "# Contextual decomposition: what it takes"
     yield ""
-    yield "Calls beyond this table can go wrong without a word: known defects stand in the [roadmap](../roadmap.md)."
+    yield "What was not tried here is not proved: `rightly check` tries your own model on a half of its input."
     yield ""
     yield "Made by running the library: `python -m rightly.workflows.operators > docs/reference/decomposition.md`."
     yield f"Torch {version}, eval mode, float64. `yes`: the parts of random regions and of their complements,"

@@ -62,7 +62,8 @@ def _block(left: float, right: float, top: float, phrase: Phrase, most: float, w
     )
     written = number(phrase.score)
     size = SMALL if width_of(written, SMALL) <= right - left + 4 else SMALL - 2
-    label = svg.text(
-        middle, top + SIZE + 2, written, size=size, anchor="middle", fill=PAPER if abs(share) > _STRONG else INK
-    )
+    ink = PAPER if abs(share) > _STRONG else INK
+    # a number that does not fit is told by the hint alone
+    fits = width_of(written, size) <= right - left + 6
+    label = svg.text(middle, top + SIZE + 2, written, size=size, anchor="middle", fill=ink) if fits else ""
     return svg.group([box, label], hint=f"{words}: {written}")

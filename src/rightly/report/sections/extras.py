@@ -27,7 +27,7 @@ def extras(record: Record, figures: Record) -> Section | None:
         blocks.append(Figure("Further curves.", [_curve(record, curve) for curve in curves], note.strip()))
     if sentences := [sentence for sentence in figures.get("sentences") or [] if sentence["words"]]:
         note = "Above the words are the phrases that the prediction is built of, from the first joined to the last."
-        blocks.append(Figure("Sentences.", [_sentence(sentence) for sentence in sentences], note))
+        blocks.append(Figure("Sentences.", [_sentence(sentence) for sentence in sentences], note, wide=True))
     blocks += [_table(table) for table in figures.get("tables") or []]
     return Section("more", "Further results", blocks) if blocks else None
 
