@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _peers(file: Path | None) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
-    for name in ("captum", "shap"):
+    for name in ("captum", "shap", "acd"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -92,9 +92,9 @@ def _short(found: dict[str, Any]) -> str:
             text = f"refused: {variant['refused']}"
         elif "ratio" in variant:
             error = variant.get("gradient_error")
-            text = f"{variant['ratio']['median']:6.2f} x plain {variant['megabytes']:8.1f} MB" + (
-                "" if error is None else f"   error {error:.1e}"
-            )
+            text = f"{variant['ratio']['median']:6.2f} x {found.get('base', 'plain')}"
+            text += f" {variant['megabytes']:8.1f} MB" if "megabytes" in variant else ""
+            text += "" if error is None else f"   error {error:.1e}"
         elif "rate" in variant:
             text = f"{variant['rate']['median']:.3g} {found['unit']}, {variant.get('evaluations', '')}"
         else:

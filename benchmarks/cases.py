@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import ablation, networks, posthoc, sweep
+from benchmarks import ablation, decomposition, networks, posthoc, sweep
 from benchmarks.harness import Effort, Refused, measure, peak_megabytes, ratios, reason, spread
 from benchmarks.steps import ENGINES, Bench, Case
 
@@ -78,6 +78,7 @@ def names() -> list[str]:
         *(f"bulk-{name}" for name in posthoc.MODELS),
         "sweep",
         "ablation",
+        *(f"decomposition-{name}" for name in decomposition.CASES),
     ]
 
 
@@ -90,6 +91,8 @@ def run(name: str, settings: Settings) -> dict[str, Any]:
         return posthoc.run_error(which, settings.quick, settings.device)
     if kind == "bulk":
         return posthoc.run_bulk(which, settings.quick, settings.device)
+    if kind == "decomposition":
+        return decomposition.run_decomposition(which, settings.quick, settings.device)
     if kind == "ablation":
         return ablation.run_ablation(settings.quick, settings.device)
     return sweep.run_sweep(settings.quick, settings.device, settings.peer)

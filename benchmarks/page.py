@@ -39,8 +39,8 @@ weights are random. Variants:
 - `auto`, `double-backward`, ...: `rt.Objective` with `Term(engine=...)`. What an engine refuses is listed with its
   words.
 - `attributionpriors`: the authors' `pytorch_ops.py`, unmodified, with its own loader, where `--peer` names the file
-  (the package of that name on the package index holds the TensorFlow part only). `captum`, `shap`: where they are
-  installed.
+  (the package of that name on the package index holds the TensorFlow part only). `captum`, `shap`, `acd`: where they
+  are installed; `acd` 0.0.2 is told of the processor and of `np.int` from outside (`benchmarks/decomposition.py`).
 
 **Floor.** With F multiply-adds in a forward pass and k references, a plain step is 3F. An exact prior step is at
 least 3F + 4kF on a piecewise linear net (2.33 plain steps for k = 1) and 3F + 6kF on a smooth one (3.0). At the
@@ -158,7 +158,17 @@ def _rates(case: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(("variant", case["unit"], "quartiles", "evaluations an example", "error"), lines)
 
 
-_CASES = {"steps": _steps, "error": _errors, "bulk": _rates, "sweep": _rates}
+def _ratios(case: Mapping[str, Any]) -> Iterator[str]:
+    lines = [
+        [f"`{name}`", f"{found['milliseconds']['median']:.3g}", f"{found['ratio']['median']:.3g}",
+         f"{found['ratio']['low']:.3g} to {found['ratio']['high']:.3g}",
+         f"{found['megabytes']:.3g}" if "megabytes" in found else "", str(found["repeats"])]
+        for name, found in _running(case)
+    ]  # fmt: skip
+    yield from _table(("variant", "ms", f"ratio to `{case['base']}`", "quartiles", "MB", "repeats"), lines)
+
+
+_CASES = {"steps": _steps, "error": _errors, "bulk": _rates, "sweep": _rates, "ratios": _ratios}
 
 
 def _running(case: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

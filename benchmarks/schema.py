@@ -52,7 +52,9 @@ _RATE = fields({"rate": _SPREAD}, {"evaluations": integer(1), "error": number(0)
 _RATES = fields(
     {**_CASE, "kind": one_of("bulk", "sweep"), "unit": text, "variants": mapping(_or_refused(_RATE), least=1)}
 )
-_KINDS = {"steps": _STEPS, "error": _ERRORS, "bulk": _RATES, "sweep": _RATES}
+_TIMED = fields({"milliseconds": _SPREAD, "ratio": _SPREAD, "repeats": integer(1)}, {"megabytes": number(0)})
+_RATIOS = fields({**_CASE, "kind": one_of("ratios"), "base": text, "variants": mapping(_or_refused(_TIMED), least=1)})
+_KINDS = {"steps": _STEPS, "error": _ERRORS, "bulk": _RATES, "sweep": _RATES, "ratios": _RATIOS}
 
 
 def _case(value: Any, path: str) -> Iterator[str]:

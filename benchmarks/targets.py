@@ -66,7 +66,41 @@ def rows(results: Mapping[str, Any]) -> list[Row]:
             )
             for name, label in (("bulk-mlp", "MLP"), ("bulk-cnn", "CNN"))
         ),
+        *_decomposition(cases),
     ]  # fmt: skip
+
+
+def _decomposition(cases: Cases) -> list[Row]:
+    """Against plain passes, and against the authors' package in the same run."""
+    regions, tree, step = (f"decomposition-{name}" for name in ("regions", "hierarchy", "step"))
+    spans = {size: f"decomposition-spans-{size}" for size in (64, 128)}
+    names = {
+        regions: "784 regions of a digit",
+        **{case: f"all spans of 20 words, LSTM of {size}" for size, case in spans.items()},
+        tree: "hierarchy of a 28 x 28 image",
+        step: "training step with one region an example",
+    }
+    return [
+        _row(names[regions], "time / plain pass of 784", lambda: _over(cases, regions, "rightly", "plain"), 2.0),
+        *(
+            _row(
+                names[case],
+                "time of acd / rightly",
+                lambda case=case: _over(cases, case, "acd", "rightly"),
+                limit,
+                least=True,
+            )
+            for case, limit in ((regions, 50.0), *((case, 70.0) for case in spans.values()), (tree, 10.0))
+        ),
+        _row(names[step], "step / plain step", lambda: _over(cases, step, "rightly", "plain"), 3.0),
+        _row(names[step], "memory / plain step", lambda: _over(cases, step, "rightly", "plain", "megabytes"), 3.0),
+    ]
+
+
+def _over(cases: Cases, name: str, variant: str, base: str, quantity: str = "ratio") -> float:
+    """One variant of a case over another."""
+    one, other = (_of(cases, name, which)[quantity] for which in (variant, base))
+    return one / other if quantity == "megabytes" else one["median"] / other["median"]
 
 
 def _row(case: str, quantity: str, look: Callable[[], float], limit: float, *, least: bool = False) -> Row:

@@ -18,7 +18,7 @@ import rightly as rt
 from rightly.evaluation import compare, others_regions
 from rightly.workflows.group_report import KNOWN, comparisons, ladder, paired, percent, run_entries
 from rightly.workflows.group_study import Arm, Found, Part, Parts, Study, filled_in, run_study
-from rightly.workflows.reproduce import Claim, Outcome, Settings, over, shown
+from rightly.workflows.reproduce import Claim, Outcome, Settings, adjusted, over, shown
 
 R = rt.recipes
 CLASSES = ("frog", "horse")
@@ -183,26 +183,19 @@ _NOTES = [
 def _claims(found: Found, best: str) -> list[Claim]:
     rows = found.rows[KNOWN]
 
-    def against(first: str, second: str) -> tuple[str, bool | None]:
-        test = compare(*([row["test_worst"] for row in rows[arm]] for arm in (first, second)))
-        means = " against ".join(percent(rows[arm], "test_worst") for arm in (second, first))
-        return f"{means} ({100 * test.difference:+.1f} points, {100 * test.low:+.1f} to {100 * test.high:+.1f})", shown(
-            test
-        )
-
     title = ARMS[best].title
-    return [
-        Claim(f"Worst group: {claim}", paper, *against(first, second))
-        for claim, paper, first, second in (
-            ("GroupDRO above plain", "Waterbirds 91.4 % against 74.9 %", "plain", "group_dro"),
-            ("DFR above plain", "Waterbirds 92.9 % against 74.9 %", "plain", "dfr"),
-            (f"the best annotation prior ({title}) above plain", "not published", "plain", best),
-            (
-                "right reasons with true above random places",
-                "a needed control (VisFIS 2022)",
-                "random",
-                "right_reasons",
-            ),
-            (f"the best annotation prior ({title}) above GroupDRO", "not published", "group_dro", best),
-        )
+    asked = [
+        ("GroupDRO above plain", "Waterbirds 91.4 % against 74.9 %", "plain", "group_dro"),
+        ("DFR above plain", "Waterbirds 92.9 % against 74.9 %", "plain", "dfr"),
+        (f"the best annotation prior ({title}) above plain", "not published", "plain", best),
+        ("right reasons with true above random places", "a needed control (VisFIS 2022)", "random", "right_reasons"),
+        (f"the best annotation prior ({title}) above GroupDRO", "not published", "group_dro", best),
     ]
+    tests = adjusted([compare(*([row["test_worst"] for row in rows[arm]] for arm in pair)) for _, _, *pair in asked])
+    claims = []
+    for (claim, paper, first, second), test in zip(asked, tests, strict=True):
+        means = " against ".join(percent(rows[arm], "test_worst") for arm in (second, first))
+        told = f"{100 * test.difference:+.1f} points, {100 * test.low:+.1f} to {100 * test.high:+.1f}"
+        p = "" if test.p is None else f", corrected p = {test.p:.2g}"
+        claims.append(Claim(f"Worst group: {claim}", paper, f"{means} ({told}{p})", shown(test)))
+    return claims

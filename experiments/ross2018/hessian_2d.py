@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 import rightly as rt
 from rightly.evaluation import compare
-from rightly.workflows.reproduce import Claim, Outcome, Settings, over, run_entry, shown
+from rightly.workflows.reproduce import Claim, Outcome, Settings, adjusted, over, run_entry, shown
 
 ROWS, BATCH, RATE, HIDDEN = 500, 100, 1e-2, 10
 WEIGHTS = {"gradient": [0.1, 1.0, 10.0, 100.0], "hessian": [0.001, 0.01, 0.1, 1.0, 10.0]}
@@ -165,19 +165,24 @@ def _paired(first: Rows, second: Rows, key: str) -> Any:
     return compare([row[key] for row in first], [row[key] for row in second])
 
 
-def _judged(chosen: dict[str, Rows], key: str, against: str, higher: bool) -> tuple[str, bool | None]:
-    found = _paired(chosen[against], chosen["hessian"], key)
-    means = [over(chosen[arm], key)["mean"] for arm in ("hessian", against)]
-    verdict = shown(found)
-    return f"{means[0]:.3f} against {means[1]:.3f}", verdict if verdict is None or higher else not verdict
-
-
 def _claims(chosen: dict[str, Rows], strongest: dict[str, Rows]) -> list[Claim]:
     picture = "a pair of pictures (figure 4.2)"
-    wide = _judged(chosen, "wide", "gradient", higher=True)
-    flat = _judged(chosen, "curvature", "gradient", higher=False)
-    plain = _judged(chosen, "curvature", "plain", higher=False)
-    strong = _judged(strongest, "test", "gradient", higher=True)
+    # where it is judged, what, against whom, and whether it should be higher
+    asked = [
+        (chosen, "wide", "gradient", True),
+        (chosen, "curvature", "gradient", False),
+        (chosen, "curvature", "plain", False),
+        (strongest, "test", "gradient", True),
+    ]
+    tests = adjusted([_paired(rows[against], rows["hessian"], key) for rows, key, against, _ in asked])
+    judged = []
+    for (rows, key, against, higher), test in zip(asked, tests, strict=True):
+        means = [over(rows[arm], key)["mean"] for arm in ("hessian", against)]
+        verdict = shown(test)
+        holds = verdict if verdict is None or higher else not verdict
+        p = "no p-value" if test.p is None else f"corrected p = {test.p:.2g}"
+        judged.append((f"{means[0]:.3f} against {means[1]:.3f} ({p})", holds))
+    wide, flat, plain, strong = judged
     outweighs = [over(strongest[arm], "outweighs")["mean"] for arm in ("hessian", "gradient")]
     return [
         Claim("The Hessian penalty's band is wider than the gradient's (share of |log-odds| < 2.5)", picture, *wide),

@@ -291,7 +291,8 @@ def _claims(rows: dict[str, list[dict[str, Any]]], sequence: Any) -> list[Claim]
             "Without the iris, its annotation does better than that of four other columns (ours)",
             "-",
             f"{_points(random, 'without')} with other columns annotated, {_points(right, 'without')} with the iris; "
-            f"difference {100 * place.low:.1f} to {100 * place.high:.1f} points, p = {place.p or 0:.2g}",
+            f"difference {100 * place.low:.1f} to {100 * place.high:.1f} points, "
+            + ("no p-value" if place.p is None else f"p = {place.p:.2g}"),
             shown(place),
         ),
         Claim(

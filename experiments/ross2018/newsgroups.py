@@ -16,11 +16,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import rightly as rt
-from rightly.evaluation import adjust, compare
-from rightly.workflows.reproduce import Claim, Outcome, Settings, over, run_entry
+from rightly.evaluation import adjust, compare, interval, proportion
+from rightly.workflows.reproduce import Claim, Outcome, Settings, bounded, over, run_entry
 
 #: the authors' notebook: accuracy on the test posts, and the weight for models found one after another
 PAPER_ACCURACY, PAPER_LAMBDA = 0.947, 250.0
+#: what the accuracy of models found one after another is mostly above
+PAPER_LATER = 0.85
 WEIGHTS = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 #: strengths of weight decay, times the thesis'
 DECAYS = [10.0, 100.0, 1000.0]
@@ -52,6 +54,7 @@ def run(settings: Settings) -> Outcome:
     keys = [{"arm": arm, "weight": weight, "seed": seed} for seed in seeds for arm in tried for weight in tried[arm]]
     rows = settings.trials.run("newsgroups", keys, work)
     (found,) = settings.trials.run("find another", [{"arm": "found", "weight": PAPER_LAMBDA, "seed": seeds[0]}], work)
+    found["tested"] = len(posts().test.labels)
     return _outcome(settings, rows, found, seeds, tried, epochs)
 
 
@@ -119,7 +122,7 @@ def _find(seed: int, posts: Any, epochs: int, models: int) -> dict[str, Any]:
         "models": [
             {**row, "train": one.train, "similar": similar[at]}
             for at, (row, one) in enumerate(zip(measured, found.findings, strict=True))
-        ]
+        ],
     }
 
 
@@ -269,30 +272,38 @@ def _claims(arms: dict[str, Any], found: Any) -> list[Claim]:
     corrected = adjust([one.p for one in against.values()])
     models = found["models"]
     same = len(set(models[0]["christian"] + models[0]["atheism"]) & set(models[1]["christian"] + models[1]["atheism"]))
-    first = over(plain, "test")["mean"]
-    later = [model["test"] for model in models[1:]]
+    # each model on its own: how many of the test posts it gets right
+    later = [proportion(round(model["test"] * found["tested"]), found["tested"]) for model in models[1:]]
+    above = [bounded(one.as_dict(), least=PAPER_LATER) for one in later]
+    close = {"least": PAPER_ACCURACY - 0.015, "most": PAPER_ACCURACY + 0.015}
     return [
         Claim(
-            "The plain network's test accuracy", "94.7 %", _percent(plain, "test"), abs(first - PAPER_ACCURACY) < 0.015
+            "The plain network's test accuracy",
+            "94.7 %",
+            _percent(plain, "test"),
+            bounded(over(plain, "test"), **close),
         ),
         Claim(
             "Gradients name words that stand for something else than a belief",
             "'13', 'edu'",
             ", ".join((plain[0]["christian"] + plain[0]["atheism"])[:8]),
-            over(plain, "inside")["mean"] > 0.02,
+            bounded(over(plain, "inside"), least=0.02),
         ),
         Claim(
             "Annotated words are not leaned on any more (ours)",
             "-",
             f"{_percent(plain, 'inside')} of |gradient| on header words, then {_percent(headers, 'inside')}",
-            over(headers, "inside")["mean"] < over(plain, "inside")["mean"] / 4,
+            bounded(
+                interval([one["inside"] / two["inside"] for one, two in zip(headers, plain, strict=True)]).as_dict(),
+                most=0.25,
+            ),
         ),
         *(
             Claim(
                 f"Without headers, the annotation does better than: {_TITLES[arm].lower()} (ours)",
                 "-",
-                f"{100 * one.difference:+.1f} points ({100 * one.low:.1f} to {100 * one.high:.1f}), p = {p or 0:.2g} "
-                "(corrected)",
+                f"{100 * one.difference:+.1f} points ({100 * one.low:.1f} to {100 * one.high:.1f}), "
+                + ("no p-value" if p is None else f"p = {p:.2g} (corrected)"),
                 one.difference > 0 if p is not None and p < 0.05 else None,
             )
             for (arm, one), p in zip(against.items(), corrected, strict=True)
@@ -300,8 +311,10 @@ def _claims(arms: dict[str, Any], found: Any) -> list[Claim]:
         Claim(
             "Test accuracy stays high, and is unstable, as models are found one after another",
             "mostly above 85 %",
-            f"{100 * models[0]['test']:.1f} %, then " + ", ".join(f"{100 * value:.1f} %" for value in later),
-            max(later) > 0.8,
+            f"{100 * models[0]['test']:.1f} %, then "
+            + ", ".join(f"{100 * model['test']:.1f} %" for model in models[1:])
+            + f"; {above.count(True)} of {len(above)} surely above 85 %, {above.count(False)} surely below",
+            True if above.count(True) > len(above) / 2 else False if above.count(False) >= len(above) / 2 else None,
         ),
         Claim(
             "The words change from model to model",

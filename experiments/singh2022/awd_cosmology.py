@@ -18,7 +18,7 @@ import rightly as rt
 from rightly.evaluation import compare, interval
 from rightly.workflows.reproduce import Claim, Outcome, Settings, run_entry
 
-SIDE, DEGREES, SHIFT, START, LEVELS = 64, 3.5, 0.04, "db5", 3
+SIDE, START, LEVELS = 64, "db5", 3
 TITLES = {
     "cnn": "Convolutional network",
     "awd": "Distilled wavelet, peak counts",
@@ -60,22 +60,6 @@ def run(settings: Settings) -> Outcome:
     return _outcome(settings, rows, maps)
 
 
-def drawn(arrays: dict[str, Any], number: int, count: int, draws: torch.Generator) -> Tensor:
-    """Shifted lognormal maps (count, SIDE, SIDE) whose spectrum is that of cosmology ``number``."""
-    step = math.radians(DEGREES) / SIDE
-    way = 2 * math.pi * np.fft.fftfreq(SIDE, step)
-    multipole = np.hypot(way[:, None], way[None])
-    power = np.interp(multipole, arrays["ell"], arrays["cl"][number], right=0.0)
-    power[0, 0] = 0.0
-    # the Gaussian field whose exponential has that correlation
-    gaussian = np.log1p(np.fft.ifft2(power).real / step**2 / SHIFT**2)
-    spectrum = np.clip(np.fft.fft2(gaussian).real, 0, None)
-    amplitude = torch.from_numpy(np.sqrt(spectrum))
-    white = torch.randn(count, SIDE, SIDE, generator=draws, dtype=torch.float64)
-    field = torch.fft.ifft2(torch.fft.fft2(white) * amplitude).real
-    return (SHIFT * (torch.exp(field - spectrum.mean() / 2) - 1)).float()
-
-
 class Net(nn.Module):
     """Three convolutions, mean over the map, one number."""
 
@@ -96,7 +80,9 @@ def trial(seed: int, arrays: dict[str, Any], counts: tuple[int, ...], effort: di
     parameters = torch.from_numpy(np.asarray(arrays["params"], dtype=np.float64))
     maps, truth = {}, {}
     for name, count in zip(PARTS, counts, strict=True):
-        maps[name] = torch.cat([drawn(arrays, number, count, draws) for number in range(len(parameters))])
+        maps[name] = torch.cat(
+            [rt.data.lognormal_maps(arrays["ell"], power, count, generator=draws) for power in arrays["cl"]]
+        )
         truth[name] = parameters.repeat_interleave(count, 0)
     size = maps["train"].std()
     maps = {name: part / size for name, part in maps.items()}

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from rightly.evaluation import compare
-from rightly.workflows.reproduce import Claim, Outcome, Settings, over, run_entry, shown
+from rightly.workflows.reproduce import Claim, Outcome, Settings, adjusted, over, run_entry, shown
 from rightly.workflows.sentiment_study import Corpus, Reader, Scorer, scorers, train_reader
 
 METHODS = {
@@ -110,7 +110,8 @@ def _correlation(phrases: np.ndarray, least: int, most: int) -> float:
 
 
 def _outcome(settings: Settings, rows: list[dict[str, Any]]) -> Outcome:
-    against = {method: _paired(rows, method) for method in METHODS if method != "cd"}
+    others = [method for method in METHODS if method not in ("cd", "cd_shapley")]
+    against = dict(zip(others, adjusted([_paired(rows, method) for method in others]), strict=True))
     return Outcome(
         title="Phrases of film reviews: what a network thinks of them, and what people say",
         question="Do the scores of contextual decomposition agree with people, and better than other methods' do?",
@@ -135,7 +136,7 @@ def _outcome(settings: Settings, rows: list[dict[str, Any]]) -> Outcome:
         },
         comparison={
             "correlation": {
-                **against["integrated_gradients"].as_dict(),
+                **_paired(rows, "integrated_gradients").as_dict(),
                 "run": "cd",
                 "against": "integrated_gradients",
             }
@@ -153,11 +154,11 @@ def _outcome(settings: Settings, rows: list[dict[str, Any]]) -> Outcome:
                     "tables of phrases only",
                     f"{over(rows, 'mean_cd')['mean']:.3f} against {over(rows, f'mean_{method}')['mean']:.3f} "
                     f"(mean rank correlation over lengths; difference {found.difference:+.3f}, "
-                    f"{found.low:+.3f} to {found.high:+.3f})",
+                    f"{found.low:+.3f} to {found.high:+.3f}"
+                    f"{'' if found.p is None else f', corrected p = {found.p:.2g}'})",
                     shown(found),
                 )
                 for method, found in against.items()
-                if method != "cd_shapley"
             ),
         ],
         notes=_NOTES,

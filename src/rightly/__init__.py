@@ -41,6 +41,7 @@ from rightly.distillation import distill_tree, distill_wavelet
 from rightly.evaluation import evaluate
 from rightly.objectives import (
     CheckReport,
+    ContributionTerm,
     GroupDRO,
     IndependenceTerm,
     IntervalTerm,
@@ -48,6 +49,7 @@ from rightly.objectives import (
     Objective,
     PairTerm,
     PerturbationTerm,
+    RandomRegions,
     RobustReasons,
     Schedule,
     Term,
@@ -70,6 +72,7 @@ __all__ = [
     "AttributionResult",
     "CheckReport",
     "ContextualDecomposition",
+    "ContributionTerm",
     "ExpectedGradients",
     "ExpectedHessians",
     "GradCam",
@@ -90,6 +93,7 @@ __all__ = [
     "PerturbationTerm",
     "PriorClassifier",
     "PriorRegressor",
+    "RandomRegions",
     "RobustReasons",
     "Run",
     "Schedule",

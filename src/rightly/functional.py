@@ -3,6 +3,7 @@
 from rightly.core.gini import gini
 from rightly.core.graphs import edge_list
 from rightly.priors.concept import concept_direction
+from rightly.priors.contribution import group_contribution
 from rightly.priors.energy import energy
 from rightly.priors.frequency import frequency_band
 from rightly.priors.graph import graph_smoothness
@@ -24,6 +25,7 @@ __all__ = [
     "frequency_band",
     "gini",
     "graph_smoothness",
+    "group_contribution",
     "independence",
     "irrelevant",
     "l1",

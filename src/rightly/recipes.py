@@ -1,6 +1,7 @@
 """Published methods under their published names; each returns a term, or a list of two."""
 
 from rightly.objectives.reasons import (
+    cdep,
     concept_reasons,
     energy_guidance,
     grad_cam_reasons,
@@ -33,6 +34,7 @@ __all__ = [
     "adversarial_training",
     "agreement",
     "both_defences",
+    "cdep",
     "certainty_sensitivity",
     "concept_reasons",
     "double_backpropagation",

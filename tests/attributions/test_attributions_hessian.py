@@ -131,6 +131,35 @@ def test_differences_tend_to_products():
     assert gaps[1] < 0.2 * gaps[0]  # first order
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_default_step_is_above_the_rounding_of_half_precision(dtype):
+    """A gradient of 1 + x: its slope of 1 is found to within a few percent, where a step of 0.1 is 10 % off."""
+
+    def curved(x):
+        return (x + x.square() / 2).sum(1)
+
+    x = torch.full((200, 4), 1.0)
+    exact = rt.HessianProducts(n_samples=2)(curved, x, generator=draws(2)).attributions
+
+    def error(step):
+        method = rt.GradientDifferences(n_samples=2, step=step)
+        found = method(curved, x.to(dtype), generator=draws(2)).attributions.float()
+        return float((found - exact).norm() / exact.norm())
+
+    assert error(None) < 0.03
+    if dtype == torch.bfloat16:
+        assert error(0.1) > 2 * error(None)
+
+
+def test_the_default_step_is_a_tenth_otherwise():
+    model = _net()
+    found, expected = (
+        rt.GradientDifferences(**given)(model, X, LABELS, generator=draws(2)).attributions
+        for given in ({}, {"step": 0.1})
+    )
+    assert torch.equal(found, expected)
+
+
 def test_differences_of_a_quadratic_are_exact_at_any_step():
     exact = rt.HessianProducts(n_samples=3)(quadratic, X, generator=draws(2)).attributions
     check_close(rt.GradientDifferences(n_samples=3, step=5.0)(quadratic, X, generator=draws(2)).attributions, exact)

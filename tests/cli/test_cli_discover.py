@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from cli.running import contents, run
@@ -87,6 +88,17 @@ def test_pictures_get_maps(tmp_path):
     assert set(figures["maps"][0]["runs"]) == {"model-1", "model-2"}
     assert "Leans on" not in (tmp_path / "found" / "report.html").read_text()
     assert record["data"]["kind"] == "images"
+
+
+def test_noise_is_told_to_be_noise(tmp_path):
+    frame = made.classes(200)
+    frame["y"] = np.random.default_rng(0).permutation(frame["y"].to_numpy())
+    frame.to_csv(tmp_path / "noise.csv", index=False)
+    record = search(tmp_path / "noise.csv", tmp_path / "found", label="y", tolerance=1.0)
+    assert record["discovery"]["distinct"] == []
+    assert "None of 2 models" in record["conclusion"][0]
+    assert "the most frequent class" in record["conclusion"][0]
+    assert "no better than one answer for all" in (tmp_path / "found" / "report.html").read_text()
 
 
 def test_numbers_are_found_too(tmp_path):

@@ -250,6 +250,14 @@ def match_targets(phi: Tensor, targets: Tensor) -> float:
     return sum((float(p) - float(t)) ** 2 for p, t in pairs if not math.isnan(t))
 
 
+def group_contribution(phi: Tensor) -> float:
+    """The first of the parts against the sum of the others, by two exponentials."""
+    shares = []
+    for relevant, *others in phi.reshape(-1, phi.shape[-1]).tolist():
+        shares.append(math.exp(relevant) / (math.exp(relevant) + math.exp(sum(others))))
+    return sum(shares) / len(shares)
+
+
 def meta_features(phi: Tensor, meta: Tensor, weight: Tensor, bias: float) -> float:
     """With a linear predictor."""
     total = 0.0

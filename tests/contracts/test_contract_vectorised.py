@@ -257,6 +257,7 @@ PRIORS = {
     "l1": lambda prior, phi, note: oracles.l1(phi),
     "l2": lambda prior, phi, note: oracles.l2(phi),
     "concept_direction": lambda prior, phi, note: oracles.concept_direction(phi, prior.direction),
+    "group_contribution": lambda prior, phi, note: oracles.group_contribution(phi),
     "irrelevant": lambda prior, phi, note: oracles.irrelevant(phi, note.irrelevant[0]),
     "ranking": lambda prior, phi, note: oracles.ranking(phi, note.relevant[0]),
     "resized": lambda prior, phi, note: oracles.irrelevant(phi, note.irrelevant[0]),

@@ -17,6 +17,12 @@ from rightly.core.errors import ArgumentError
 from rightly.core.replacing import THRICE, replacing
 
 WEIGHT, BIAS, WIDE = normal(4, seed=1), normal(4, seed=2), normal(5, seed=3)
+
+
+def native_batch_norm(x):
+    return torch.native_batch_norm(x, None, None, None, None, True, 0.1, 1e-3)
+
+
 NORMALISED = {
     "F.layer_norm": lambda x: F.layer_norm(x, (5,), WIDE),
     "torch.layer_norm": lambda x: torch.layer_norm(x, (5,), WIDE, None, 1e-3),
@@ -27,6 +33,9 @@ NORMALISED = {
     "torch.instance_norm": lambda x: torch.instance_norm(x, WEIGHT, BIAS, None, None, True, 0.1, 1e-3, False),
     "F.batch_norm": lambda x: F.batch_norm(x, None, None, WEIGHT, BIAS, training=True),
     "torch.batch_norm": lambda x: torch.batch_norm(x, WEIGHT, BIAS, None, None, True, 0.1, 1e-3, False),
+    "torch.native_batch_norm": lambda x: torch.native_batch_norm(x, WEIGHT, BIAS, None, None, True, 0.1, 1e-3)[0],
+    "the batch's means": lambda x: native_batch_norm(x)[1][:, None] * x,
+    "the batch's deviations": lambda x: native_batch_norm(x)[2][:, None] * x,
 }
 
 

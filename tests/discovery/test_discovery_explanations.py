@@ -1,6 +1,7 @@
 """Masks of largest gradients and how alike models are, against loops written from the definitions."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import torch
 import rightly as rt
 from rightly.core.errors import ArgumentError, ShapeError
 from rightly.discovery import gradient_similarity, largest_gradient_mask, mask_overlap
-from rightly.discovery.result import distinct
+from rightly.discovery.result import Finding, distinct
+from rightly.training import Run
 
 
 def normal(*shape, seed=0):
@@ -69,13 +71,22 @@ def test_overlap_is_what_a_loop_says():
     assert not mask_overlap(torch.zeros(2, 3, 4, dtype=torch.bool)).any()
 
 
+def findings(*scores):
+    model = torch.nn.Identity()
+    return [Finding(model, Run(), 0.0, train=1.0, validation=score, marked=0.1, better=True) for score in scores]
+
+
 def test_models_count_if_they_are_accurate_and_different():
     similarity = torch.tensor([[1, 0.7, 0.1, 0.2], [0.7, 1, 0.2, 0.3], [0.1, 0.2, 1, 0.4], [0.2, 0.3, 0.4, 1]])
-    assert distinct([0.9, 0.9, 0.86, 0.7], similarity, 0.05, 0.5) == (0, 2)
-    assert distinct([0.9, 0.9, 0.86, 0.7], similarity, 0.3, 0.5) == (0, 2, 3)
-    assert distinct([0.9, 0.9, 0.86, 0.7], similarity, 0.05, 0.8) == (0, 1, 2)
-    # the inaccurate first one takes no one's place
-    assert distinct([0.5, 0.9, 0.9], similarity[:3, :3], 0.05, 0.5) == (1, 2)
+    four = findings(0.9, 0.9, 0.86, 0.7)
+    assert distinct(four, similarity, 0.05, 0.5) == (0, 2)
+    assert distinct(four, similarity, 0.3, 0.5) == (0, 2, 3)
+    assert distinct(four, similarity, 0.05, 0.8) == (0, 1, 2)
+    # the inaccurate first one takes no one's place, nor does one that knows nothing
+    assert distinct(findings(0.5, 0.9, 0.9), similarity[:3, :3], 0.05, 0.5) == (1, 2)
+    assert distinct([replace(four[0], better=False), *four[1:]], similarity, 0.05, 0.5) == (1, 2)
+    assert distinct([replace(found, better=False) for found in four], similarity, 0.05, 0.5) == ()
+    assert distinct([replace(found, better=None) for found in four], similarity, 0.05, 0.5) == (0, 2)
 
 
 BAD = {

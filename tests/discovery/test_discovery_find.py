@@ -8,7 +8,8 @@ from torch import nn
 import rightly as rt
 from rightly.core.errors import ArgumentError, CheckpointError, RightlyError
 from rightly.discovery import find_another_explanation, largest_gradient_mask
-from rightly.discovery.scores import default_score
+from rightly.discovery.question import Question
+from rightly.discovery.scores import better_than_constant, default_score
 
 
 def redundant(rows=200, seed=0, second=0.5):
@@ -214,6 +215,91 @@ def test_nothing_of_the_users_changes():
     assert torch.equal(x, before[0])
     assert torch.equal(y, before[1])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def noise(rows, seed):
+    draws = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, 3, generator=draws), (torch.rand(rows, generator=draws) > 0.5).long()
+
+
+@pytest.mark.parametrize("kind", ["classes", "values"])
+def test_on_noise_no_model_counts(kind):
+    """Labels that nothing foretells: models differ as much as one likes, and none of them is right."""
+    counted = []
+    for seed in range(6):
+        data = [noise(rows, seed + rows) for rows in (200, 100)]
+        arguments = {"factory": mlp, "own": F.cross_entropy}
+        if kind == "values":
+            data = [(x[:, :2], x[:, 2:]) for x, _ in data]
+            arguments = {"factory": lambda seed: rt.models.mlp(2, (8,), 1, seed=seed), "own": F.mse_loss}
+            arguments["output"] = "logit"
+        train, held = data
+        found = search(
+            train=train, validation=held, models=3, repeated=2.0, alike=2.0, tolerance=1.0,
+            **{**arguments, "epochs": 5, "optimizer": "adam", "lr": 1e-2},
+        )  # fmt: skip
+        counted += [finding.better for finding in found.findings]
+        assert found.redundancy == sum(counted[-3:])
+    assert len(counted) == 18
+    assert sum(counted) <= 2  # each by chance with probability 0.023
+
+
+def test_better_than_the_most_frequent_class_worked_out_by_hand():
+    # of 100, 90 are of class 0; the model names 10 others, of which `right` are: it gains those and loses the others
+    labels, trained = torch.tensor([0] * 90 + [1] * 10), torch.tensor([0, 0, 1])
+
+    def named(right):
+        outputs = torch.zeros(100, 2)
+        outputs[:, 0] = 1
+        outputs[90 : 90 + right, 1] = outputs[: 10 - right, 1] = 2
+        return outputs
+
+    # gain 2 right - 10 over examples, of squares 10: above two standard errors, 2 sqrt(10 - gain^2 / 100), from 9 on
+    assert [better_than_constant(named(right), labels, trained) for right in (5, 8, 9, 10)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert not better_than_constant(torch.tensor([[1.0, 0.0]]).expand(100, 2), labels, trained)
+    # the answer is that of the training labels, whatever is frequent here
+    assert better_than_constant(torch.tensor([[1.0, 0.0]]).expand(100, 2), labels, 1 - trained)
+    # one-hot labels and a single output say the same
+    hot = F.one_hot(labels).float()
+    assert better_than_constant(named(9), hot, F.one_hot(trained).float())
+    assert better_than_constant(2 * (named(9).argmax(1)[:, None]) - 1.0, labels, trained)
+
+
+def test_better_than_the_mean_worked_out_by_hand():
+    # each prediction takes the share 1 - (1 - c)^2 off an error of 1: no spread, so anything above nothing is more
+    labels, trained = torch.tensor([[-1.0], [1.0]] * 5), torch.tensor([[-2.0], [2.0]])
+    assert better_than_constant(0.1 * labels, labels, trained)
+    assert not better_than_constant(-0.1 * labels, labels, trained)
+    assert not better_than_constant(0 * labels, labels, trained)
+    # one of the ten is far off: gain (9 - 3) / 10, spread 1.2, standard error 0.38
+    outputs = labels.clone()
+    outputs[0] = 1
+    assert not better_than_constant(outputs, labels, trained)
+    outputs[0] = 0
+    assert better_than_constant(outputs, labels, trained)
+
+
+def test_inputs_go_where_the_model_is(monkeypatch):
+    """No other device is here: the data are told where a model is said to be."""
+    seen = []
+
+    def placed(inputs, device):
+        seen.append(device)
+        return inputs
+
+    monkeypatch.setattr("rightly.discovery.question.placed", placed)
+    monkeypatch.setattr("rightly.discovery.question.device_of", lambda model: "there")
+    search(models=2, weight=1.0, epochs=1)
+    assert seen
+    assert set(seen) == {"there"}
+    seen.clear()
+    Question._outputs(Linear(), *redundant())
+    assert seen == ["there"]
 
 
 def test_values_are_scored_by_their_explained_variance():

@@ -160,6 +160,79 @@ def test_the_cached_gradient_gives_what_autograd_gives(kind, parametrisation, pr
     assert slopes[0].abs().max() > 1e-4
 
 
+PATHS = {
+    "ig": lambda x, **of: rt.IntegratedGradients(n_steps=7, **of),
+    "ig_two": lambda x, **of: rt.IntegratedGradients(rt.references.Sample(x), n_steps=4, n_samples=2, **of),
+    "eg": lambda x, **of: rt.ExpectedGradients(rt.references.Sample(x), n_samples=3, **of),
+    "eg_recentred": lambda x, **of: rt.ExpectedGradients(n_samples=4, recentred=True, **of),
+}
+
+
+@pytest.mark.parametrize("way", PATHS)
+@pytest.mark.parametrize("kind", ["mlp", "lstm"])
+def test_cached_paths_give_what_autograd_gives(kind, way):
+    """Loss and filter gradient of the attribution term, against two passes of autograd through model and transform."""
+    model, x = _teacher(kind), normal(5, 12, seed=1)
+    losses, slopes = [], []
+    for cached in (True, False):
+        parameters = normal(2, seed=4).requires_grad_()
+        low = filter_of(parameters)
+        draws = torch.Generator().manual_seed(6)
+        if cached:
+            given = rt.distillation.path_gradients(
+                PATHS[way](x, target="predicted"), model, x, generator=draws, chunk_size=8
+            )
+            loss = sparsities(low, x, given.gradients, 3, 1, True, given.moves)[1]
+        else:
+            method = PATHS[way](x, space=rt.spaces.Wavelet(low, 3), target="predicted")
+            found = method(model, x, create_graph=True, diagnostics=False, generator=draws).attributions
+            loss = found.abs().sum() / len(x) / 4
+        losses.append(float(loss.detach()))
+        slopes.append(torch.autograd.grad(loss, parameters)[0])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)
+    assert torch.allclose(*slopes, rtol=1e-9, atol=1e-11)
+    assert slopes[0].abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("way", PATHS)
+def test_the_factors_of_a_path_multiply_to_the_attribution(way):
+    model, x = _teacher("mlp"), normal(5, 12, seed=1)
+    method = PATHS[way](x, target=1)
+    given = rt.distillation.path_gradients(method, model, x, chunk_size=7)
+    expected = method(model, x, diagnostics=False).attributions
+    assert given.moves.shape == (5, method.n_samples, 12)
+    if way == "ig":
+        torch.testing.assert_close(given.moves[:, 0], x, rtol=1e-12, atol=0)
+    torch.testing.assert_close(given.attributions, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_a_wavelet_is_distilled_from_paths_without_calling_the_model_again():
+    model, x = _teacher("mlp"), normal(20, 12, seed=1)
+    method = rt.IntegratedGradients(n_steps=5, target=1)
+    arguments = {"wavelet": "db2", "levels": 2, "steps": 5, "restarts": 3}
+    found = rt.distill_wavelet(model, x, attribution=method, **arguments)
+    again = rt.distill_wavelet(None, x, gradients=rt.distillation.path_gradients(method, model, x), **arguments)
+    other = rt.distill_wavelet(model, x, target=1, attribution="input_x_gradient", **arguments)
+    assert torch.equal(found.low, again.low)
+    assert not torch.equal(found.low, other.low)
+    shown = method.__class__(n_steps=5, target=1, space=found.space())(model, x, diagnostics=False).attributions
+    assert found.losses["attributions"] == pytest.approx(float(shown.abs().sum()) / len(x) / 3, rel=1e-9)
+
+
+def test_attributions_without_such_factors_are_refused():
+    model, x = _teacher("mlp"), normal(5, 12, seed=1)
+    for bad in (rt.Gradient(), rt.IntegratedGradients(space=rt.spaces.Wavelet("db2", 2))):
+        with pytest.raises(ArgumentError, match="paths"):
+            rt.distillation.path_gradients(bad, model, x)
+    with pytest.raises(ArgumentError, match="attribution"):
+        rt.distill_wavelet(model, x, attribution=rt.Gradient())
+    given = rt.distillation.path_gradients(rt.IntegratedGradients(n_steps=2, target=1), model, x)
+    with pytest.raises(ShapeError, match="every signal"):
+        rt.distill_wavelet(None, x[:4], gradients=given)
+    with pytest.raises(ShapeError, match="move"):
+        rt.distillation.PathGradients(given.moves, given.gradients[:, 0])
+
+
 def test_no_step_calls_the_model():
     calls = []
 
@@ -256,7 +329,7 @@ def test_starts_do_not_see_each_other():
 
     x, slopes = _problem()
     base = bank("db3").low
-    work = _Work(x, slopes, base, 2, 1, False, "lattice", 10, 64, 0.02, 1, 1.0, 0)
+    work = _Work(x, slopes, None, base, 2, 1, False, "lattice", 10, 64, 0.02, 1, 1.0, 0)
     weights = {"coefficients": 0.1, "attributions": 1.0}
     both = torch.stack([work.own(base), work.own(base) + 0.5])
     together, histories = work.train(both, weights, 10, 0.02, 64)

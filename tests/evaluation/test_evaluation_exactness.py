@@ -1,7 +1,8 @@
-"""Local accuracy, convergence and runtime: closed forms, rates that are known, and refusals."""
+"""Local accuracy, convergence, Shapley values and runtime: closed forms, rates that are known, and refusals."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 
@@ -11,7 +12,7 @@ import torch
 
 import rightly as rt
 from rightly.core.errors import ArgumentError, ShapeError
-from rightly.evaluation import Convergence, convergence, interval, local_accuracy, runtime
+from rightly.evaluation import Convergence, convergence, exact_shapley, interval, local_accuracy, runtime
 
 
 def numbers(*shape, seed=0):
@@ -92,3 +93,54 @@ def test_what_cannot_converge_is_refused(arguments):
         convergence(lambda n, seed: numbers(2, 3), numbers(2, 2), [1])
     with pytest.raises(ArgumentError):
         runtime(lambda: None, 0)
+
+
+def game(x):
+    return (x[:, 0] * x[:, 1] - x[:, 2]).tanh() + x[:, 3] * x[:, 4].exp() * (1 + x[:, 5])
+
+
+#: three groups of six features; the last feature is in none
+GROUPS = torch.tensor([[1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 1, 0, 1, 0]]).bool()
+
+
+def test_shapley_values_are_the_mean_gain_over_all_orders():
+    x, baseline = numbers(5, 6), numbers(1, 6, seed=1)
+    found = exact_shapley(game, x, GROUPS, baseline=baseline)
+    expected = torch.zeros(5, 3, dtype=torch.float64)
+    orders = list(itertools.permutations(range(3)))
+    for order in orders:
+        shown = torch.where(GROUPS.any(0), baseline, x)
+        for group in order:
+            more = torch.where(GROUPS[group], x, shown)
+            expected[:, group] += (game(more) - game(shown)) / len(orders)
+            shown = more
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    gain = game(x) - game(torch.where(GROUPS.any(0), baseline, x))
+    torch.testing.assert_close(found.sum(1), gain, rtol=0, atol=1e-13)
+
+
+def test_two_players_are_a_group_and_everything_else():
+    x = numbers(5, 6)
+    found = exact_shapley(game, x, GROUPS, players="two")
+    for group, own in enumerate(GROUPS):
+        pair = exact_shapley(game, x, torch.stack([own, ~own]))
+        torch.testing.assert_close(found[:, group], pair[:, 0], rtol=0, atol=1e-14)
+
+
+def test_two_players_are_what_contextual_decomposition_of_a_product_and_a_relu_gives():
+    x, groups = numbers(4, 2), torch.eye(2).bool()
+    found = rt.contextual_decomposition(lambda x: (x[:, 0] * x[:, 1]).relu()[:, None], x, groups, convention="shapley")
+    expected = exact_shapley(lambda x: (x[:, 0] * x[:, 1]).relu(), x, groups, players="two")
+    torch.testing.assert_close(found.relevant[..., 0], expected, rtol=0, atol=1e-14)
+
+
+def test_groups_without_a_truth_are_refused():
+    x = numbers(2, 6)
+    with pytest.raises(ArgumentError, match="disjoint"):
+        exact_shapley(game, x, torch.ones(2, 6).bool())
+    with pytest.raises(ArgumentError, match="12"):
+        exact_shapley(lambda x: x.sum(1), numbers(2, 13), torch.eye(13).bool())
+    with pytest.raises(ArgumentError, match="players"):
+        exact_shapley(game, x, GROUPS, players="three")
+    with pytest.raises(ShapeError, match="choices"):
+        exact_shapley(game, x, GROUPS.float())

@@ -201,3 +201,25 @@ def test_the_plain_test_is_too_sure_of_splits_of_one_data_set_and_the_corrected_
             false[share] += compare([0.0] * 15, values, test_share=share).p < 0.05
     assert false[None] > 60  # of 200, where 10 were due
     assert false[0.5] < 30
+
+
+def test_of_two_equal_learners_on_splits_of_one_table_one_is_called_better_at_about_the_nominal_rate():
+    """Least squares on either half of exchangeable features: equal over tables, each table split ten times."""
+    rng, tables, false = np.random.default_rng(0), 400, {None: 0, 0.2: 0}
+    for _ in range(tables):
+        inputs = rng.normal(size=(100, 8))
+        labels = inputs.sum(1) + rng.normal(size=100)
+        errors = []
+        for _ in range(10):
+            order = rng.permutation(100)
+            train, test = order[:60], order[80:]  # as ``rightly fit`` splits
+            gaps = [
+                inputs[test][:, half] @ np.linalg.lstsq(inputs[train][:, half], labels[train])[0] - labels[test]
+                for half in (slice(0, 4), slice(4, 8))
+            ]
+            errors.append([float((gap**2).mean()) for gap in gaps])
+        first, second = zip(*errors, strict=True)
+        for share in false:
+            false[share] += compare(first, second, test_share=share).p < 0.05
+    assert false[None] > 0.2 * tables  # where 0.05 were due
+    assert 0.02 * tables < false[0.2] < 0.08 * tables

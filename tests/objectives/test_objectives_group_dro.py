@@ -17,7 +17,7 @@ GROUPS = 2 * Y + (X[:, 2] > 0.8).long()
 LABELLED = rt.with_groups(Y, GROUPS)
 
 
-def reference(steps, count, step):
+def reference(steps, count, step, added=(0, 0, 0, 0)):
     """Algorithm 1 on batches, in plain numbers: steps of (each example's loss, its group) -> losses, weights."""
     weights = [1 / count] * count
     totals = []
@@ -25,7 +25,7 @@ def reference(steps, count, step):
         means = []
         for group in range(count):
             own = [loss for loss, g in zip(losses, groups, strict=True) if g == group]
-            means.append(sum(own) / len(own) if own else 0.0)
+            means.append((sum(own) / len(own) if own else 0.0) + added[group])
         weights = [q * math.exp(step * mean) for q, mean in zip(weights, means, strict=True)]
         weights = [q / sum(weights) for q in weights]
         totals.append(sum(q * mean for q, mean in zip(weights, means, strict=True)))
@@ -53,6 +53,36 @@ def test_the_update_is_the_paper_s(step):
     assert loss.weights.tolist() == pytest.approx(weights, rel=1e-12)
     if step == 0:
         assert loss.weights.tolist() == [0.25] * 4
+
+
+def test_groups_are_adjusted_by_their_size():
+    sizes = [100, 25, 4, 1]
+    loss = rt.GroupDRO(4, step=0.5, adjustment=2.0, sizes=sizes)
+    plain = rt.GroupDRO(4, step=0.5)
+    steps, found = [], []
+    for logits, labels in batches():
+        found.append(float(loss(logits, labels).detach()))
+        plain(logits, labels)
+        steps.append((F.cross_entropy(logits, labels[:, 0], reduction="none").tolist(), labels[:, 1].tolist()))
+    totals, weights = reference(steps, 4, 0.5, [0.2, 0.4, 1.0, 2.0])
+    assert found == pytest.approx(totals, rel=1e-12)
+    assert loss.weights.tolist() == pytest.approx(weights, rel=1e-12)
+    # the smallest group gains, whether it is in a batch or not
+    assert loss.weights[3] > 2 * plain.weights[3]
+    assert set(loss.state_dict()) == set(plain.state_dict()) == {"weights"}
+    # an epoch is chosen by the largest adjusted loss of the groups that are there
+    logits, labels = next(batches())
+    each = F.cross_entropy(logits.detach(), labels[:, 0], reduction="none")
+    there = [float(each[labels[:, 1] == g].mean()) + extra for g, extra in ((0, 0.2), (1, 0.4), (2, 1.0))]
+    assert float(loss(logits.detach(), labels)) == pytest.approx(max(there))
+
+
+@pytest.mark.parametrize("sizes", [None, [1, 2, 3], [1, 2, 3, 0], torch.ones(4, 1)])
+def test_an_adjustment_needs_the_sizes(sizes):
+    with pytest.raises(ArgumentError, match="sizes"):
+        rt.GroupDRO(4, adjustment=1.0, sizes=sizes)
+    with pytest.raises(ArgumentError, match="adjustment"):
+        rt.GroupDRO(4, adjustment=-1.0, sizes=[1, 1, 1, 1])
 
 
 def test_the_gradient_takes_the_weights_as_they_are():

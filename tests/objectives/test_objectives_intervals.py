@@ -159,6 +159,18 @@ def test_ascent_finds_more_than_as_many_samples():
     assert float(climbed.sum()) > float(sampled.sum())
 
 
+@pytest.mark.parametrize("output", ["log_prob_sum", "loss"])
+def test_a_saturated_batch_of_one_does_not_stop_training(output):
+    """So sure that the probabilities are 0 and 1: the gradient is there, and the same all around."""
+    model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1000.0, 0], [-1000, 3]]))
+    batch = Batch(torch.tensor([[1.0, 1]]), torch.tensor([1]), rt.Annotation(irrelevant=torch.ones(1, 2)))
+    found = RobustReasons(0.1, "pgd", output).of(model, batch)
+    assert float(found.detach()) > 0
+    assert torch.allclose(found, RobustReasons(0.0, "sampled", output).of(model, batch))
+
+
 def test_ascent_stays_in_the_box():
     case = problem()
     marked = annotated(case.inputs).irrelevant.nan_to_num(0)

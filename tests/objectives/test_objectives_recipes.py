@@ -297,6 +297,7 @@ def test_penalties_on_weights(layers):
         rt.recipes.masked_noise,
         rt.recipes.masked_pgd,
         rt.recipes.robust_right_reasons,
+        lambda weight: rt.recipes.cdep("irrelevant", weight=weight),
         lambda weight: rt.recipes.grad_cam_reasons("0", weight),
         lambda weight: rt.recipes.concept_reasons(torch.ones(3), "0", weight),
     ],
@@ -309,6 +310,7 @@ def test_open_weights_pass_through(make):
 
 #: what has no default
 _NEEDED = {
+    "cdep": ("irrelevant",),
     "graph_attribution_prior": (torch.ones(3, 3),),
     "grad_cam_reasons": ("0",),
     "concept_reasons": (torch.ones(3), "0"),

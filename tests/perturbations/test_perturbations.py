@@ -284,6 +284,8 @@ def test_occlusion_by_hand():
         (lambda: FGSM(0.1, targeted=-1), "next"),
         (lambda: FGSM(0.1, targeted=True), "next"),
         (lambda: FGSM(0.1, output="losses"), "loss_uniform"),
+        *((lambda name=name: FGSM(0.1, output=name), "no loss") for name in ("logit", "prob", "log_prob", "log_odds")),
+        (lambda: PGD(0.1, output="logit"), "unsaturated"),
         (lambda: FGSM(0.1, clip=(1, 0)), "low < high"),
         (lambda: PGD(0.1, steps=0), "steps"),
         (lambda: PGD(0.1, norm="l1"), "linf"),

@@ -156,6 +156,23 @@ def test_the_first_that_fools_is_kept():
     assert torch.equal(found, torch.where(fooled[:, None, None, None], one, two))
 
 
+def test_what_fools_only_outside_the_range_does_not_count():
+    """The first attack fools by leaving the range; put back into it, the example is right, and the second is tried."""
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    inputs, labels = torch.tensor([[0.5]]), torch.tensor([1])
+
+    def within(eps):
+        return FirstToFool((FGSM(1.0), FGSM(eps)), clip=(0.1, 1.0))(model, inputs, labels)
+
+    assert torch.equal(within(0.2), torch.tensor([[0.3]]))
+    assert model(within(0.2)) > 0
+    # an attack that keeps to the range itself is as before
+    found = FirstToFool((FGSM(1.0), FGSM(0.2)), clip=(-1.0, 1.0))(model, inputs, labels)
+    assert torch.equal(found, torch.tensor([[-0.5]]))
+
+
 @pytest.mark.parametrize("library", [False, True])
 def test_the_ensemble_is_at_least_as_strong_as_its_parts(library):
     if library:

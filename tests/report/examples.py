@@ -167,6 +167,16 @@ def full_figures(features: list[str] | None = None, names: tuple[str, ...] = ("p
                 ],
             }
         ],
+        "regions": [
+            {
+                "title": "Image 1 (answer 3)",
+                "image": image,
+                "levels": [
+                    {"title": "Round 1", "groups": [[0, -1, 1], [0, -1, 1]], "scores": [-0.5, 1.0]},
+                    {"title": "Last", "groups": [[0, 0, 0], [0, 0, 0]], "scores": [0.8]},
+                ],
+            }
+        ],
         "tables": [
             {"title": "Ours and theirs", "columns": ["Model", "Ours"], "rows": [["A", 0.5], ["B", None], [1, True]]}
         ],

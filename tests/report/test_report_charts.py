@@ -19,7 +19,7 @@ from rightly.report.charts.bars import Bars, bars
 from rightly.report.charts.beeswarm import MOST_DOTS, Swarm, beeswarm, reach, thinned
 from rightly.report.charts.intervals import Row, intervals
 from rightly.report.charts.lines import Frame, Line, lines
-from rightly.report.charts.picture import outline, picture, shade, shrunk, span_of, tint
+from rightly.report.charts.picture import borders, filled, outline, picture, shade, shrunk, span_of, tint
 from rightly.report.charts.scales import Scale, linear, linear_ticks, log_ticks, logarithmic, tick_labels
 from rightly.report.charts.weights import Candidate, weights
 from rightly.report.palette import css, diverging, low_to_high
@@ -196,6 +196,23 @@ def test_pillow_refuses_a_png_with_one_wrong_byte() -> None:
     broken[45] ^= 1
     with pytest.raises(OSError), Image.open(io.BytesIO(bytes(broken))) as image:
         image.load()
+
+
+def test_groups_are_washed_with_their_colours_and_parted_by_lines() -> None:
+    groups = np.array([[0.0, 1.0, -1.0]])
+    colours = np.array([[255, 0, 0], [0, 0, 255]], dtype=np.uint8)
+    for image in (np.array([[0.0, 0.0, 1.0]]), np.repeat(np.array([[0.0, 0.0, 1.0]])[:, :, None], 3, 2)):
+        first, second, none = filled(image, groups, colours)[0].tolist()
+        assert first[0] > 190
+        assert second[2] > 190
+        assert max(first[1:] + second[:2]) < 100
+        assert none == [255, 255, 255]
+    # two groups side by side: a line around each, and one, not two, between them; nothing around what has no group
+    lines = sorted(re.findall(r"M\d+ \d+[hv]\d+", borders(groups)))
+    assert lines == sorted(["M0 0h2", "M0 1h2", "M0 0v1", "M1 0v1", "M2 0v1"])
+    drawn = picture("t", "d", filled(image, groups, colours), (1, 3), borders(groups), dashed=False)
+    assert svg_problems(drawn) == []
+    assert drawn.count("<path") == 1
 
 
 def test_the_outline_follows_the_border_of_the_region() -> None:

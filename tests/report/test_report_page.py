@@ -16,7 +16,10 @@ from rightly.report import render
 
 OPTIONAL = ["title", "question", "created", "intervals", "attribution", "versions", "rerun", "seconds", "notes"]
 OPTIONAL_OF_RUN = ["title", "prior", "weight_choice", "history"]
-SECTIONS = ["data", "models", "results", "reliance", "maps", "training", "weight", "more", "notes", "again", "glossary"]
+SECTIONS = [
+    *("data", "models", "results", "reliance", "maps", "regions", "training", "weight", "more", "notes", "again"),
+    "glossary",
+]
 
 
 def sections(page: str) -> list[str]:

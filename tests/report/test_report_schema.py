@@ -136,6 +136,11 @@ FIGURE_DEFECTS: list[tuple[str, Any, str]] = [
     ("curves.0.series.0.y", [1.0], "series[0]: expected lists of one length"),
     ("curves.0.series.0.x.0", None, "x[0]: expected a finite number"),
     ("curves.0.title", None, "title: expected text"),
+    ("regions.0.levels.0.groups", [[0, 1]], "levels[0].groups: expected the image's size (2, 3), got (1, 2)"),
+    ("regions.0.levels.0.groups.0.0", 2, "levels[0].groups: expected whole numbers, -1 or one of the 2 scores"),
+    ("regions.0.levels.0.groups.0.0", -2, "levels[0].groups: expected whole numbers, -1 or one of the 2 scores"),
+    ("regions.0.levels.0.groups.0.0", 0.5, "levels[0].groups: expected whole numbers, -1 or one of the 2 scores"),
+    ("regions.0.levels.0.scores.0", None, "scores[0]: expected a finite number"),
     ("tables.0.rows.0", ["A"], "rows[0]: expected a list of 2, one per column"),
     ("tables.0.rows.0.0", {"a": 1}, "rows[0][0]: expected text or a number"),
 ]

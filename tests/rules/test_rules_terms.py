@@ -312,6 +312,34 @@ def test_a_concept_is_told_by_a_feature_in_its_own_unit(condition, concerned):
     assert each == concerned
 
 
+@pytest.mark.parametrize(("how", "concerned"), [("when", [1]), ("unless", [0, 2, 3])])
+def test_a_missing_entry_meets_no_condition(how, concerned):
+    """An entry that is missing stands at the mean, 50, with a flag beside it."""
+    age = rt.rules.Feature((0, 1), 0, mean=50, scale=10, missing=1)
+    features = {**TABLE, "age": age}
+    x = torch.tensor([[-1.0, 0, 0, 1], [0, 0, 1, 0], [0, 1, 0, 1], [math.nan, 0, 1, 0]], dtype=torch.float64)
+    given = {"features": features, "concepts": {"c": rt.rules.Condition("age", above=45)}, "classes": CLASSES}
+    (term,) = rt.rules.parse(f'feature "drug=no" decreases "risk" {how} concept "c"').compile(**given)
+    assert term.attribution.concerned(x).nonzero()[:, 0].tolist() == concerned
+
+
+@pytest.mark.parametrize("count", [3, 5])
+@pytest.mark.parametrize(
+    "text",
+    ['group "g" increases "risk"', 'ignore group "g"', 'features of group "g" act alike'],
+)
+def test_names_of_other_inputs_are_refused_with_the_rule(text, count):
+    """The model reads four inputs; of some of them that are alike, the others need no name."""
+    rules = rt.rules.parse(text)
+    given = {"features": [f"f{at}" for at in range(count)], "groups": {"g": [0, count - 1]}, "classes": CLASSES}
+    if "alike" in text and count == 3:
+        assert rules.holds(linear(W), inputs(), **given)
+        return
+    with pytest.raises(RuleError, match=r"line 1: the names are of [35] inputs") as caught:
+        rules.holds(linear(W), inputs(), **given)
+    assert caught.value.got == text
+
+
 def test_a_concept_told_by_a_feature_has_its_direction():
     given = {"features": TABLE, "classes": CLASSES}
     for condition, expected in (
@@ -370,6 +398,11 @@ UNFIT = {
     'ignore group "text"': ('the group "text" has no members', None),
     'ignore group "lost"': ('there is no feature "lost"', None),
     'ignore group "far"': ("a group has a position that the inputs do not have", None),
+    'ignore group "before"': ("a group has a position that the inputs do not have: -1", None),
+    'ignore group "half"': ('the group "half" holds 1.5', None),
+    'ignore group "yes"': ('the group "yes" holds True', None),
+    'concept "middle" increases "risk"': ('the concept "middle" lies between two bounds', None),
+    'concept "middle" does not matter': ('the concept "middle" lies between two bounds', None),
     'ignore region "empty"': ('the region "empty" is empty', None),
     'feature "drug" increases "risk"': ('"drug" has no order', None),
     'ignore feature "x" when concept "drugged"': ('the concept "drugged" compares "drug", which has no order', None),
@@ -385,12 +418,22 @@ UNFIT = {
 def test_a_name_that_stands_for_nothing_is_refused_with_line_and_reason(text):
     given = names(
         features={**{name: at for at, name in enumerate(FEATURES)}, "drug": rt.rules.Feature((2, 3))},
-        groups={"one": ["x"], "none": [], "text": "x", "lost": ["x", "lost"], "far": [1, 7]},
+        groups={
+            "one": ["x"],
+            "none": [],
+            "text": "x",
+            "lost": ["x", "lost"],
+            "far": [1, 7],
+            "before": [-1],
+            "half": [1.5],
+            "yes": [True],
+        },
         regions={**names()["regions"], "empty": torch.zeros(4)},
         examples={**names()["examples"], "c3": torch.zeros(3)},
         concepts={
             **names()["concepts"],
             "drugged": rt.rules.Condition("drug", above=1),
+            "middle": rt.rules.Condition("age", above=18, below=65),
             "broken": 3,
         },
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rightly.evaluation import compare
 from rightly.report import read_record
 from rightly.report.schema import figure_problems, record_problems
 from workflows.made import classes, module, pictures, table
@@ -31,13 +32,21 @@ def _whole(out: Path, record: dict[str, Any], names: tuple[str, str], seeds: int
     assert read_record(out) == json.loads(json.dumps(record))
     assert tuple(record["runs"])[:2] == names
     assert all(run["seeds"] == list(range(seeds)) for run in record["runs"].values())
+    sizes = record["data"]["split"]
     for name, found in record["comparison"].items():
         assert (found["run"], found["against"]) == (names[1], names[0])
         group = "explanations" if name in ("gini", "inside") else "test"
         first, second = (_values(record["runs"][run], group, name) for run in names)
-        assert found["difference"] == pytest.approx(np.mean(second) - np.mean(first), abs=1e-12)
+        # three parts of one data set are shared among the seeds, those of a user's function are not
+        share = None if record["data"]["kind"] == "custom" else sizes["test"] / sum(sizes.values())
+        expected = compare(first, second, test_share=share)
+        assert found["test"] == ("paired t-test" if share is None else "corrected resampled t-test")
+        for key in ("difference", "low", "high", "p"):
+            assert found[key] == (None if (wanted := getattr(expected, key)) is None else pytest.approx(wanted))
     html = unescape((out / "report.html").read_text(encoding="utf-8"))
     assert record["title"] in html
+    assert record["intervals"] in html
+    assert ("take the splits for independent" in html) == (record["data"]["kind"] != "custom")
     assert 'src="http' not in html
     tomllib.loads((out / "config.toml").read_text(encoding="utf-8"))
 

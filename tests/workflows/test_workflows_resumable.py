@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rightly.core.errors import ArgumentError, CheckpointError
+from rightly.core.errors import ArgumentError, CheckpointError, DataError, RightlyError
+from rightly.data.noted import note_file, noted
 from rightly.workflows.resumable import Trials
 
 KEYS = [{"x": x} for x in range(3)]
@@ -72,6 +73,87 @@ def test_one_trial_left_runs_as_the_others_did(tmp_path: Path) -> None:
         torch.set_num_threads(before)
     assert [row["threads"] for row in rows] == [1, 1, 1]
     assert os.getpid() not in {row["process"] for row in rows}
+
+
+def test_a_trial_has_one_thread_alone_as_among_workers(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        rows = trials(tmp_path).run("t", KEYS, threads)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert [row["threads"] for row in rows] == [1, 1, 1]
+
+
+def absent(key: dict) -> dict:
+    raise DataError("the data are not here")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_data_that_a_trial_does_not_find_leave_nothing_behind(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(RightlyError, match="not here"):
+        trials(tmp_path / "out", workers=workers).run("t", KEYS, absent)
+    assert not (tmp_path / "out").exists()
+    # a folder that was there stays, and what has been done is kept
+    with pytest.raises(RightlyError, match="not here"):
+        trials(tmp_path, workers=workers).run("t", KEYS, absent)
+    assert list(tmp_path.iterdir()) == []
+    both = trials(tmp_path)
+    both.run("t", KEYS[:1], threads)
+    kept = (tmp_path / "trials.jsonl").read_bytes()
+    with pytest.raises(DataError):
+        both.run("t", KEYS, absent)
+    assert (tmp_path / "trials.jsonl").read_bytes() == kept
+    (tmp_path / "trials.jsonl").unlink()
+    begun = trials(tmp_path)
+    (tmp_path / "checkpoints").mkdir()  # a trial that was under way
+    with pytest.raises(DataError):
+        begun.run("t", KEYS, absent)
+    assert (tmp_path / "trials.jsonl").exists()
+
+
+def reading(file: Path):
+    def work(key: dict) -> dict:
+        note_file("measured.csv", file)
+        return {}
+
+    return work
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("within", [True, False])
+def test_a_run_on_other_data_is_not_continued(tmp_path: Path, within: bool, workers: int) -> None:
+    """Whether the data are read before the trials or by them; wherever they lie."""
+    files = [tmp_path / name / "measured.csv" for name in ("a", "b", "c")]
+    for file, text in zip(files, ("one", "two", "one"), strict=True):
+        file.parent.mkdir()
+        file.write_text(text)
+
+    def run(file: Path, keys: list, resume: bool = True) -> list:
+        found = trials(tmp_path / "out", resume=resume, workers=workers)
+        with noted():
+            if not within:
+                note_file("measured.csv", file)
+            return found.run("t", keys, reading(file) if within else (lambda key: {}))
+
+    run(files[0], KEYS[:1], resume=False)
+    before = (tmp_path / "out" / "trials.jsonl").read_text()
+    assert len(before.splitlines()) == 3
+    with pytest.raises(CheckpointError, match="other data"):
+        run(files[1], KEYS)
+    assert (tmp_path / "out" / "trials.jsonl").read_text() == before
+    assert [row["x"] for row in run(files[2], KEYS)] == [0, 1, 2]
+    # a file from before data were noted goes on
+    old = [line for line in before.splitlines(keepends=True) if not line.startswith('{"data"')]
+    assert len(old) == 2
+    (tmp_path / "out" / "trials.jsonl").write_text("".join(old))
+    assert len(run(files[1], KEYS)) == 3
+    with pytest.raises(CheckpointError, match="other data"):
+        run(files[0], [*KEYS, {"x": 3}])
+    if not within:  # nothing is left to train, and the page would be made from other data
+        with pytest.raises(CheckpointError, match="other data"):
+            run(files[0], KEYS)
 
 
 PARENT = """

@@ -75,6 +75,7 @@ def test_the_record_lists_every_rule_before_and_after(folder: Path, record: dict
         before, after = (rule["runs"][name]["holds"]["values"] for name in ("plain", "rules"))
         assert rule["comparison"]["difference"] == pytest.approx(np.mean(after) - np.mean(before), abs=1e-12)
         assert rule["comparison"]["p_adjusted"] >= rule["comparison"]["p"]
+        assert rule["comparison"]["test"] == "corrected resampled t-test"
 
 
 def test_a_condition_leaves_rows_out(record: dict[str, Any]) -> None:
@@ -164,7 +165,7 @@ def test_columns_are_what_a_model_reads(tmp_path: Path) -> None:
     assert encoder.feature_names == ("age", "age (missing)", "drug=no", "drug=yes", "drug (missing)")
     found = features_of(encoder)
     assert found["age"].inputs == (0, 1)
-    assert (found["age"].value, found["age"].mean, found["age"].scale) == (0, 40, 10)
+    assert (found["age"].value, found["age"].mean, found["age"].scale, found["age"].missing) == (0, 40, 10, 1)
     assert (found["drug"].inputs, found["drug"].value) == ((2, 3, 4), None)
     assert [found[f"drug={level}"].inputs for level in ("no", "yes")] == [(2,), (3,)]
     encoded = torch.from_numpy(encoder.transform(read.features))

@@ -19,7 +19,7 @@ from rightly.attributions.base import Attribution
 from rightly.attributions.sources import Source
 from rightly.attributions.store import Array, StoredAttributions, grow
 from rightly.core import seeding
-from rightly.core.batch import Inputs, Model, convert, rows, tensors
+from rightly.core.batch import Inputs, Model, device_of, placed, rows, tensors
 from rightly.core.checks import check_count
 from rightly.core.errors import DataError, ShapeError
 from rightly.core.progress import bar
@@ -64,7 +64,7 @@ def attribute_into(
     if isinstance(method.target, Tensor) and source.rows not in (None, len(method.target)):
         raise ShapeError("target does not fit the inputs", expected=f"({source.rows},)", got=tuple(method.target.shape))
     size = max(_FEWEST_ROWS, min(_ROWS_A_BLOCK, _NUMBERS_A_BLOCK // max(1, source.numbers)))
-    device = _device(model)
+    device = device_of(model)
     with grow(Path(folder), _identity(model, source, method, seed, diagnostics, size), resume=resume) as store:
         if store.facts["complete"]:
             return StoredAttributions(folder)
@@ -74,8 +74,7 @@ def attribute_into(
             for inputs, labels in source.blocks(size, start=begun):
                 first, count = store.rows, rows(inputs)
                 _check_numbers("the inputs", tensors(inputs), first)
-                if device is not None:
-                    inputs = convert(inputs, lambda part: part.to(device))
+                inputs = placed(inputs, device)
                 part = _at(method, first, count)
                 found = chunk.timed(partial(_explained, model, part, inputs, labels, (seed, first), diagnostics), count)
                 _check_numbers("the attributions", [found.attributions], first)
@@ -189,12 +188,6 @@ def _check_numbers(what: str, parts: list[Tensor], first: int) -> None:
                 expected="numbers",
                 mend="fill or leave out what is missing; the rows before are kept",
             )
-
-
-def _device(model: Model) -> torch.device | None:
-    """Where the blocks go: to the model's parameters. A function takes them as they come."""
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-    return None if parameter is None else parameter.device
 
 
 # ---- what has to be the same for a resumed run to give the same bits

@@ -127,21 +127,22 @@ class GradientDifferences(_Directions):
 
     Args:
         n_samples: K, directions an example.
-        step: standard deviation of the noise, in the space's own units. In half precision a small one drowns in
-            rounding.
+        step: standard deviation of the noise, in the space's own units. A small one drowns in rounding: a gradient's
+            relative error is the precision's eps, that of its difference about eps / step of the gradient. By default
+            0.1, or 50 eps where that is more (0.39 in bfloat16), which keeps it near 2 %; under autocast give one.
     """
 
     def __init__(
         self,
         *,
         n_samples: int = 1,
-        step: float = 0.1,
+        step: float | None = None,
         space: Space | None = None,
         output: Output = "logit",
         target: Target = "label",
     ) -> None:
         super().__init__(n_samples, space, output, target)
-        self.step = check_number("step", step, positive=True)
+        self.step = None if step is None else check_number("step", step, positive=True)
 
     def _explain(self, problem: Problem, generator: torch.Generator, diagnostics: bool) -> Explanation:
         x, ways = problem.view.coordinates, self._drawn(problem, generator)
@@ -149,6 +150,7 @@ class GradientDifferences(_Directions):
         def slopes(points: Tensor) -> Tensor:
             return problem.average(lambda rows, samples: (points[rows], lambda gradient: gradient), 1)
 
+        step = max(0.1, 50 * torch.finfo(x.dtype).eps) if self.step is None else self.step
         own = slopes(x)
-        moved = torch.stack([slopes(x + self.step * way) for way in ways.unbind(1)], 1)
-        return Explanation((moved - own[:, None]) / (self.step * math.sqrt(self.n_samples)))
+        moved = torch.stack([slopes(x + step * way) for way in ways.unbind(1)], 1)
+        return Explanation((moved - own[:, None]) / (step * math.sqrt(self.n_samples)))

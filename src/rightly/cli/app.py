@@ -322,7 +322,7 @@ def reproduce(
     data_dir: Annotated[Path | None, typer.Option(help="Where the data sets are.")] = None,
     dataset: Annotated[str | None, typer.Option(help="For recipes that know several; the paper's by default.")] = None,
     engine: Annotated[Engine, typer.Option(help="How the priors' input gradients are taken.")] = Engine.auto,
-    workers: Annotated[int, typer.Option(help="Processes that share the trainings, each with one thread.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that share the trainings; each training has one thread.")] = 1,
     resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:

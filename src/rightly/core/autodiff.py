@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+import torch._C._functorch as _functorch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -264,6 +265,31 @@ def outside_blocks() -> Iterator[None]:
     there do not heed a tensor's layout, so that a mask would fall elsewhere than in a plain pass."""
     with torch._C._DisableFuncTorch():
         yield
+
+
+def laid_out(*tensors: Tensor) -> tuple[list[Tensor], Callable[[Tensor], Tensor]] | None:
+    """Inside ``over_parts``, tensors as they lie in memory: for work that is done block by block.
+
+    Returns:
+        The tensors with the parts as a dimension before all others, of size 1 where a tensor is the same for all; and
+        what makes one of a plain tensor of that layout. None elsewhere, and where gradients are recorded, or where
+        the parts are those of another transformation too.
+    """
+    levels = {level for level in map(_functorch.maybe_get_level, tensors) if level > 0}
+    if torch.is_grad_enabled() or len(levels) != 1:
+        return None
+    (level,) = levels
+    found = []
+    with torch._C._DisableFuncTorch():
+        for tensor in tensors:
+            if _functorch.is_batchedtensor(tensor):
+                plain = _functorch.get_unwrapped(tensor).movedim(_functorch.maybe_get_bdim(tensor), 0)
+            else:
+                plain = tensor.unsqueeze(0)
+            if _functorch.is_functorch_wrapped_tensor(plain):
+                return None
+            found.append(plain)
+    return found, lambda made: _functorch._add_batch_dim(made, 0, level)
 
 
 def central_difference(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from rightly.core.errors import ArgumentError, ShapeError
 
@@ -63,6 +64,17 @@ def take(inputs: Inputs, index: Tensor) -> Any:
         inputs,
         lambda part: part[index.to(part.device)] if part.ndim and part.shape[0] == size else part,
     )
+
+
+def device_of(model: Model) -> torch.device | None:
+    """Where a model's parameters are; None for one without any, and for a function."""
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    return None if parameter is None else parameter.device
+
+
+def placed(inputs: Inputs, device: torch.device | None) -> Any:
+    """``inputs`` on a device; as they come for None."""
+    return inputs if device is None else convert(inputs, lambda part: part.to(device))
 
 
 def call(model: Model, inputs: Inputs) -> Any:

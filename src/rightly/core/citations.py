@@ -15,6 +15,8 @@ CITATIONS = {
     "constraining their explanations. IJCAI.",
     "ross2018": "Ross (2018). Training machine learning models by regularizing their explanations. Thesis, Harvard.",
     "singh2022": "Singh, Ha, Yu (2022). Interpreting and improving deep-learning models with reality checks.",
+    "rieger2020": "Rieger, Singh, Murdoch, Yu (2020). Interpretations are useful: penalizing explanations to align "
+    "neural networks with prior knowledge. ICML.",
     "murdoch2018": "Murdoch, Liu, Yu (2018). Beyond word importance: contextual decomposition to extract interactions "
     "from LSTMs. ICLR.",
     "simonyan2014": "Simonyan, Vedaldi, Zisserman (2014). Deep inside convolutional networks. ICLR workshop.",

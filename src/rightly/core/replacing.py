@@ -147,6 +147,25 @@ def _native_layer_norm(
     return normal, wide.mean(dims, keepdim=True), spread.rsqrt()
 
 
+def _native_batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The normal numbers, their means, and one over their deviations."""
+    if not training or running_mean is not None:
+        return torch.native_batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps)
+    dims = (0, *range(2, input.ndim))
+    wide = input.to(torch.promote_types(input.dtype, torch.float32))
+    normal = _batch_norm(input, None, None, weight, bias, training, momentum, eps)
+    return normal, wide.mean(dims), (wide.var(dims, correction=0) + eps).rsqrt()
+
+
 def _torch_instance_norm(
     input: Tensor,
     weight: Tensor | None,
@@ -183,4 +202,5 @@ THRICE: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.instance_norm: _torch_instance_norm,
     F.batch_norm: _batch_norm,
     torch.batch_norm: _torch_batch_norm,
+    torch.native_batch_norm: _native_batch_norm,
 }

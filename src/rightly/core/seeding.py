@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -23,16 +23,22 @@ def generator(*parts: object) -> torch.Generator:
 
 
 @contextmanager
-def guarded(*seed: object) -> Iterator[None]:
+def guarded(*seed: object) -> Iterator[Callable[[], bool]]:
     """Run the body with its own global PyTorch state (seeded if ``seed`` is given) and put the old one back.
 
-    Layers like dropout read the global state and take no generator; this is the one place that touches it.
+    Layers like dropout read the global state and take no generator; this is the one place that touches it. The body
+    is given a function that tells whether it has drawn numbers so far.
     """
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         if seed:
             torch.manual_seed(mix(*seed))
-        yield
+        before = _states(devices)
+        yield lambda: not all(map(torch.equal, before, _states(devices)))
+
+
+def _states(devices: Sequence[int]) -> list[torch.Tensor]:
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
 
 
 @contextmanager

@@ -25,7 +25,9 @@ from rightly.data.folder import PictureFolder, picture_folders
 from rightly.data.genes import GeneGraph, gene_graph, read_gene_graph, read_gene_sets
 from rightly.data.images import Images, read_images
 from rightly.data.iris_cancer import IrisCancer, iris_cancer
+from rightly.data.isic import read_isic
 from rightly.data.labels import known_labels
+from rightly.data.lensing import lognormal_maps
 from rightly.data.linear import LinearData, corrgroups60, independentlinear60
 from rightly.data.newsgroups import Newsgroups, Posts, newsgroups
 from rightly.data.nhanes import nhanes_encoder, nhanes_mortality
@@ -83,6 +85,7 @@ __all__ = [
     "load",
     "load_arrays",
     "load_frame",
+    "lognormal_maps",
     "moved",
     "newsgroups",
     "nhanes_encoder",
@@ -96,6 +99,7 @@ __all__ = [
     "read_gene_graph",
     "read_gene_sets",
     "read_images",
+    "read_isic",
     "read_notmnist",
     "read_table",
     "salt_and_pepper_noise",

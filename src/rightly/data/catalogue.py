@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import gzip
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from rightly.core.errors import ArgumentError, DataError
 from rightly.core.extras import require
 from rightly.data.download import fetch_mnist, written_aside
 from rightly.data.entries import ENTRIES, Entry
+from rightly.data.noted import file_digest, note
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -142,9 +142,10 @@ def _found(entry: Entry, data_dir: str | Path | None) -> Path | None:
 
 def _check_digest(entry: Entry, path: Path, *, made_here: bool) -> None:
     """A file must be the catalogued one; the cache may also hold one made from checked downloads, with its digest."""
-    note = _digest_note(path)
-    known = {entry.sha256} | ({note.read_text().strip()} if made_here and note.is_file() else set())
-    found = _digest(path)
+    beside = _digest_note(path)
+    known = {entry.sha256} | ({beside.read_text().strip()} if made_here and beside.is_file() else set())
+    found = file_digest(path)
+    note(entry.file, found)
     if entry.sha256 is not None and found not in known:
         raise DataError(
             f"{path} is not the catalogue's file '{entry.name}', or it is damaged",
@@ -152,11 +153,6 @@ def _check_digest(entry: Entry, path: Path, *, made_here: bool) -> None:
             got=f"SHA-256 {found}",
             mend="remove it or replace it" + (f"; source: {entry.source}" if entry.source else ""),
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _digest_note(path: Path) -> Path:
@@ -178,9 +174,11 @@ def _downloaded(entry: Entry, data_dir: str | Path | None) -> Path:
         aside = path.with_name(f".{path.name}.new")
         fetch_mnist(entry.url, aside)
         # the digest comes before the file: a run killed in between finds no file and downloads again
+        digest = file_digest(aside)
         with written_aside(_digest_note(path)) as stream:
-            stream.write(_digest(aside).encode())
+            stream.write(digest.encode())
         os.replace(aside, path)
+        note(entry.file, digest)
     except DataError as error:
         raise DataError(
             f"the data set '{entry.name}' is not here and could not be downloaded: {error.what}",

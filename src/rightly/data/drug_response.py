@@ -20,6 +20,7 @@ from rightly.core.errors import DataError
 from rightly.core.extras import require
 from rightly.data.expression import ExpressionEncoder, correct_batches, fpkm
 from rightly.data.genes import GeneGraph, gene_graph, read_gene_graph, read_gene_sets
+from rightly.data.noted import note_file
 from rightly.data.splits import split_indices
 
 if TYPE_CHECKING:
@@ -162,6 +163,8 @@ def read_drug_response(folder: str | Path) -> DrugResponse:
             got=f"no {', '.join(absent)}",
             mend="name the files so, or pass another --data-dir",
         )
+    for name in ("expression.csv", "response.csv", "gene_lengths.csv", "batches.csv", "coding_genes.txt"):
+        note_file(name, place / name)
     expression = _matrix(place / "expression.csv")
     response = _columns(place / "response.csv", ("patient", "drug"), "response")
     table = response.pivot_table(index="patient", columns="drug", values="response", aggfunc="mean")

@@ -14,6 +14,7 @@ from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError, DataError
 from rightly.core.extras import require
 from rightly.data.images import class_pictures
+from rightly.data.noted import note_listing
 from rightly.data.pictures import read_header, read_pixels
 
 
@@ -56,6 +57,7 @@ class PictureFolder(Dataset[tuple[Tensor, Tensor]]):
         found = class_pictures(Path(folder), None, self.notes)
         self.augmented, self.classes = augmented, tuple(found)
         self.paths = [path for paths in found.values() for path in paths]
+        note_listing(f"pictures in {Path(folder).name}", self.paths)
         counts = torch.tensor([len(paths) for paths in found.values()])
         self.labels = torch.arange(len(found)).repeat_interleave(counts)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rightly.core.errors import ArgumentError, DataError, ShapeError
+from rightly.data.noted import note_file
 
 #: swaps tried for every edge when degrees are kept: beyond about ten nothing of the old places is left
 _SWAPS_AN_EDGE = 10
@@ -190,6 +191,7 @@ def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """Lines with their number, without empty ones and remarks."""
     if not Path(path).is_file():
         raise DataError("the file is not there", expected="a text file", got=str(path), mend="check the path")
+    note_file(Path(path).name, Path(path))
     packed = Path(path).read_bytes()
     try:
         text = (gzip.decompress(packed) if Path(path).suffix == ".gz" else packed).decode("utf-8-sig")

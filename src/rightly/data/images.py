@@ -11,6 +11,7 @@ import numpy as np
 
 from rightly.core.errors import ArgumentError, DataError
 from rightly.core.extras import require
+from rightly.data.noted import note_listing
 from rightly.data.pictures import SUFFIXES, Header, read_header, read_pixels
 
 RegionKind = Literal["irrelevant", "relevant"]
@@ -78,6 +79,7 @@ def read_images(
     pictures = class_pictures(root, regions, notes)
     paths = [path for found in pictures.values() for path in found]
     drawn = {} if regions is None else _matched(root, regions, pictures)
+    note_listing("pictures", [*paths, *drawn.values()])
     headers = [read_header(path) for path in paths]
     for path, header in zip(paths, headers, strict=True):
         if path in drawn:

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from rightly.attributions import Gradient
 from rightly.attributions.bulk import described
 from rightly.core import autodiff, seeding
-from rightly.core.batch import Inputs, call, outputs_of, rows, take, tensors
+from rightly.core.batch import Inputs, call, device_of, outputs_of, placed, rows, take, tensors
 from rightly.core.checks import check_number
 from rightly.core.errors import ArgumentError, CheckpointError
 from rightly.core.scalar import Output, Target
 from rightly.core.types import Space
 from rightly.discovery.explanations import check_cutoff, gradient_similarity, largest_gradient_mask, mask_overlap
 from rightly.discovery.result import Discovery, Finding, distinct
-from rightly.discovery.scores import check_scorable, default_score, meaning
+from rightly.discovery.scores import better_than_constant, check_scorable, default_score, meaning
 from rightly.objectives import Objective, Term
 from rightly.objectives.engines import class_numbers
 from rightly.objectives.model_term import AnyTerm
@@ -142,7 +142,7 @@ class Question:
         inputs, labels = self.train
         few = torch.arange(min(2, len(labels)))
         with seeding.guarded():
-            check_scorable(self._outputs(model, take(inputs, few)), labels)
+            check_scorable(self._outputs(model, take(inputs, few), labels), labels)
 
     def fit(
         self, model: nn.Module, loss: Loss, terms: Sequence[AnyTerm], number: int, data: tuple[Any, ...] | None = None
@@ -167,12 +167,15 @@ class Question:
         return Term(Gradient(space=self.space, output=output), term.prior, term.weight, term.name)
 
     def gradients(self, model: nn.Module, index: Tensor) -> Tensor:
-        """(M, *F), of the training examples ``index`` (M,)."""
+        """(M, *F), of the training examples ``index`` (M,); where the labels are, as what outputs are held against."""
         inputs, labels = self.train
         found = [
             self.explain(
-                model, take(inputs, part), class_numbers(labels[part.to(labels.device)]), diagnostics=False
-            ).attributions
+                model,
+                placed(take(inputs, part), device_of(model)),
+                class_numbers(placed(labels[part.to(labels.device)], device_of(model))),
+                diagnostics=False,
+            ).attributions.to(labels.device)
             for part in index.split(_PIECE)
         ]
         return torch.cat(found)
@@ -182,18 +185,26 @@ class Question:
         every = torch.arange(rows(self.train[0])).split(_PIECE)
         return torch.cat([largest_gradient_mask(self.gradients(model, p), self.cutoff) for p in every])
 
-    def scores(self, model: nn.Module) -> tuple[float, float | None]:
-        """On the training and the validation data."""
-        return self._scored(model, *self.train), self.validation and self._scored(model, *self.validation)
-
-    def _scored(self, model: nn.Module, inputs: Inputs, labels: Tensor) -> float:
-        return float((self.score or default_score)(self._outputs(model, inputs), labels))
+    def scores(self, model: nn.Module) -> dict[str, Any]:
+        """What a ``Finding`` says of how good a model is."""
+        trained = self._outputs(model, *self.train)
+        held = None if self.validation is None else self._outputs(model, *self.validation)
+        score = self.score or default_score
+        outputs, labels = (trained, self.train[1]) if held is None else (held, self.validation[1])
+        return {
+            "train": float(score(trained, self.train[1])),
+            "validation": None if held is None else float(score(held, self.validation[1])),
+            "better": None if self.score else better_than_constant(outputs, labels, self.train[1].to(labels.device)),
+        }
 
     @staticmethod
-    def _outputs(model: nn.Module, inputs: Inputs) -> Tensor:
+    def _outputs(model: nn.Module, inputs: Inputs, labels: Tensor) -> Tensor:
+        """The model's outputs, where the labels are."""
         parts = torch.arange(rows(inputs)).split(_PIECE)
+        device = device_of(model)
         with autodiff.reading(model, trainable=False), torch.no_grad():
-            return torch.cat([outputs_of(call(model, take(inputs, part))) for part in parts])
+            found = [outputs_of(call(model, placed(take(inputs, part), device))) for part in parts]
+            return torch.cat(found).to(labels.device)
 
     def likeness(self, models: Sequence[nn.Module]) -> tuple[Tensor, Tensor]:
         """(M, M) twice: how similar gradients are, and how much masks overlap, on some training examples."""
@@ -204,8 +215,7 @@ class Question:
     def result(self, findings: Sequence[Finding], stopped: str) -> Discovery:
         """The models with what tells them apart."""
         similarity, overlap = self.likeness([finding.model for finding in findings])
-        scores = [finding.score for finding in findings]
-        chosen = distinct(scores, similarity, self.tolerance, self.alike)
+        chosen = distinct(findings, similarity, self.tolerance, self.alike)
         return Discovery(tuple(findings), similarity, overlap, chosen, stopped)
 
 

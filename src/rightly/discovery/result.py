@@ -21,6 +21,9 @@ class Finding:
         train, validation: its score (see ``find_another_explanation``); None without validation data.
         marked: share of the components that its mask of largest gradients marks.
         repeated: share of that mask which earlier models had marked already (sequential, from the second model on).
+        better: whether it is better than one answer for everybody, the most frequent class or the mean of the training
+            labels, by more than chance (two standard errors, on the data of ``score``); None where a score of one's
+            own was given. Without validation data learning by heart looks better too.
     """
 
     model: nn.Module
@@ -30,6 +33,7 @@ class Finding:
     validation: float | None
     marked: float
     repeated: float | None = None
+    better: bool | None = None
 
     @property
     def score(self) -> float:
@@ -64,17 +68,21 @@ class Discovery:
     def redundancy(self) -> int:
         """How many times over the data hold what is needed: the number of accurate models for different reasons.
 
-        A model counts if its score is within the tolerance of the best one's, and its gradients are less alike to
-        those of each model that counts already than the threshold ``alike``. A lower bound, and a rough one: what
-        another penalty or a longer training would find is not known (Ross 2018, 2.2.2 and its footnote 2).
+        A model counts if its score is within the tolerance of the best one's, if it is better than one answer for
+        everybody (``Finding.better``), and if its gradients are less alike to those of each model that counts already
+        than the threshold ``alike``; of models that know nothing, chance passes about one in thirty. A lower bound,
+        and a rough one: what another penalty or a longer training would find is not known (Ross 2018, 2.2.2 and its
+        footnote 2).
         """
         return len(self.distinct)
 
 
-def distinct(scores: Sequence[float], similarity: Tensor, tolerance: float, alike: float) -> tuple[int, ...]:
+def distinct(findings: Sequence[Finding], similarity: Tensor, tolerance: float, alike: float) -> tuple[int, ...]:
     """Numbers of the models that count, taken in their order: see ``Discovery.redundancy``."""
+    best = max(finding.score for finding in findings)
     chosen: list[int] = []
-    for number, score in enumerate(scores):
-        if score >= max(scores) - tolerance and all(float(similarity[number, other]) < alike for other in chosen):
+    for number, found in enumerate(findings):
+        accurate = found.score >= best - tolerance and found.better is not False
+        if accurate and all(float(similarity[number, other]) < alike for other in chosen):
             chosen.append(number)
     return tuple(chosen)

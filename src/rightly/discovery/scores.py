@@ -1,4 +1,4 @@
-"""How good a model is when nobody says how to tell: accuracy of classes, R2 of values."""
+"""How good a model is when nobody says how to tell, and whether it is better than knowing nothing of the inputs."""
 
 from __future__ import annotations
 
@@ -62,6 +62,36 @@ def default_score(outputs: Tensor, labels: Tensor) -> float:
     if what == "values":
         values, truth = outputs.reshape(len(outputs), -1), labels.reshape(len(labels), -1)
         return float((1 - (values - truth).square().sum(0) / (truth - truth.mean(0)).square().sum(0)).mean())
-    truth = labels.argmax(1) if what == "one-hot" else labels.reshape(len(labels), -1)[:, 0]
-    predicted = outputs.reshape(len(outputs)) > 0 if single(outputs) else outputs.argmax(1)
-    return float((predicted == truth).double().mean())
+    return float((_predicted(outputs) == _classes(labels)).double().mean())
+
+
+def better_than_constant(outputs: Tensor, labels: Tensor, trained: Tensor) -> bool:
+    """Whether a model is better than one answer for everybody, by more than chance.
+
+    The answer is the most frequent class of the ``trained`` labels, or their mean where they are values. Example by
+    example the model gains on it: it is right and the answer is not (+1), or the other way round (-1); of values, what
+    it takes off the squared error, in units of the column's variance, a mean over columns. The mean gain has to be
+    above two of its standard errors.
+    """
+    if meaning(labels) == "values":
+        truth, given = (part.reshape(len(part), -1).double() for part in (labels, trained))
+        errors = [(values - truth).square() for values in (outputs.reshape(len(outputs), -1).double(), given.mean(0))]
+        unit = given.var(0, correction=0).clamp_min(torch.finfo(torch.float64).tiny)
+        gain = ((errors[1] - errors[0]) / unit).mean(1)
+    else:
+        classes = _classes(labels)
+        answer = _classes(trained).mode().values
+        gain = (_predicted(outputs) == classes).double() - (answer == classes).double()
+    return len(gain) > 1 and bool(gain.mean() > 2 * gain.std() / len(gain) ** 0.5)
+
+
+def _classes(labels: Tensor) -> Tensor:
+    """(N,) numbers."""
+    if meaning(labels) == "one-hot":
+        return labels.argmax(1)
+    return labels.reshape(len(labels), -1)[:, 0].long()
+
+
+def _predicted(outputs: Tensor) -> Tensor:
+    """(N,), of class numbers; a single output speaks for class 1."""
+    return (outputs.reshape(len(outputs)) > 0).long() if single(outputs) else outputs.argmax(1)

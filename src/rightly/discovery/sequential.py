@@ -44,7 +44,7 @@ def _next(
     mask = question.mask(model)
     again = None if union is None else float((mask & union).sum() / mask.sum().clamp_min(1))
     marked = float(mask.float().mean())
-    return Finding(model, run, weight, *question.scores(model), marked, again), mask
+    return Finding(model, run, weight, marked=marked, repeated=again, **question.scores(model)), mask
 
 
 def _enough(question: Question, findings: Sequence[Finding], most: int, repeated: float) -> str:

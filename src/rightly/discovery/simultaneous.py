@@ -20,5 +20,5 @@ def all_at_once(question: Question, count: int, weight: Weight, output: Output, 
     for model in models:
         mask = largest_gradient_mask(question.gradients(model, question.compared), question.cutoff)
         marked = float(mask.float().mean())
-        findings.append(Finding(model, run, run.weights[term.name], *question.scores(model), marked))
+        findings.append(Finding(model, run, run.weights[term.name], marked=marked, **question.scores(model)))
     return question.result(findings, f"{count} models were trained at once")

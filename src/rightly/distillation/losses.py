@@ -42,7 +42,13 @@ def validity(low: Tensor) -> dict[str, Tensor]:
 
 
 def sparsities(
-    low: Tensor, signals: Tensor, gradients: Tensor, levels: int, dims: int, product: bool
+    low: Tensor,
+    signals: Tensor,
+    gradients: Tensor,
+    levels: int,
+    dims: int,
+    product: bool,
+    moves: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """L1 norms of coefficients and of their attributions: sum of absolute values / examples / (levels + 1).
 
@@ -54,10 +60,17 @@ def sparsities(
         signals, gradients: (M, *X), the examples and the model's input gradients there.
         levels, dims: of the transform.
         product: coefficient times gradient instead of the gradient alone.
+        moves: (M, K, *X), with gradients (M, K, *X) along paths: the attribution is the mean over K of their product
+            (see ``PathGradients``).
     """
-    both = analyse(torch.cat([signals, gradients]), Bank.orthogonal(low), levels, dims)
-    coefficients, slopes = both.chunk(2)
-    scores = coefficients * slopes if product else slopes
+    if moves is None:
+        coefficients, slopes = analyse(torch.cat([signals, gradients]), Bank.orthogonal(low), levels, dims).chunk(2)
+        scores = coefficients * slopes if product else slopes
+    else:
+        factors = torch.cat([signals.unsqueeze(1), moves, gradients], 1).flatten(0, 1)
+        found = analyse(factors, Bank.orthogonal(low), levels, dims).unflatten(0, (len(signals), -1))
+        coefficients = found[:, 0]
+        scores = torch.mul(*found[:, 1:].chunk(2, 1)).mean(1)
     scale = len(signals) * (levels + 1)
     return coefficients.abs().sum() / scale, scores.abs().sum() / scale
 

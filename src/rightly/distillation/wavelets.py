@@ -10,13 +10,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from rightly.attributions import Gradient
 from rightly.core import autodiff, seeding
 from rightly.core.batch import Model
 from rightly.core.checks import check_count, check_number
 from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.progress import bar
 from rightly.core.scalar import Output, Target
+from rightly.distillation.cached import CHUNK, PathGradients, Paths, input_gradients, path_gradients
 from rightly.distillation.lattice import angles_of, filter_of
 from rightly.distillation.losses import reconstruction, sparsities, validity
 from rightly.distillation.result import DistilledWavelet
@@ -24,28 +24,8 @@ from rightly.spaces.filters import Bank, bank
 from rightly.spaces.wavelet import depth
 
 Parametrisation = Literal["lattice", "penalty"]
-#: examples a pass over the model, where gradients are taken
-_CHUNK = 256
 #: the search among many starts: steps, how much faster than the training proper, examples a step, how many are kept
 _SEARCH, _FASTER, _FEW, _KEPT = 60, 5.0, 16, 4
-
-
-def input_gradients(
-    model: Model,
-    signals: Tensor,
-    labels: Tensor | None = None,
-    *,
-    output: Output = "logit",
-    target: Target | None = None,
-    chunk_size: int = _CHUNK,
-) -> Tensor:
-    """The model's gradient at every signal: all that a distillation asks of it, (N, *X) -> (N, *X).
-
-    ``target`` is the label where labels are given and the predicted class where not; see ``rt.Gradient``.
-    """
-    chosen = target if target is not None else "predicted" if labels is None else "label"
-    method = Gradient(output=output, target=chosen)
-    return method(model, signals, labels, diagnostics=False, chunk_size=chunk_size).attributions
 
 
 @dataclass(frozen=True)
@@ -54,6 +34,7 @@ class _Work:
 
     signals: Tensor
     gradients: Tensor
+    moves: Tensor | None
     base: Tensor
     levels: int
     dims: int
@@ -89,7 +70,8 @@ class _Work:
     def parts(self, low: Tensor, rows: Tensor | slice) -> dict[str, Tensor]:
         """Every part of the loss that is not zero by construction, unweighted."""
         signals, gradients = self.signals[rows], self.gradients[rows]
-        l1, attributed = sparsities(low, signals, gradients, self.levels, self.dims, self.product)
+        moves = None if self.moves is None else self.moves[rows]
+        l1, attributed = sparsities(low, signals, gradients, self.levels, self.dims, self.product, moves)
         found = {"coefficients": l1, "attributions": attributed}
         if self.parametrisation == "penalty":
             found |= {"reconstruction": reconstruction(low, signals, self.levels, self.dims), **validity(low)}
@@ -132,8 +114,8 @@ class _Work:
         """Every part over all signals, those that are zero by construction included."""
         count = len(self.signals)
         sums: dict[str, float] = {}
-        for start in range(0, count, _CHUNK):
-            rows = slice(start, min(start + _CHUNK, count))
+        for start in range(0, count, CHUNK):
+            rows = slice(start, min(start + CHUNK, count))
             found = self.parts(low, rows)
             found |= {"reconstruction": reconstruction(low, self.signals[rows], self.levels, self.dims)}
             for name, value in (found | validity(low)).items():
@@ -166,10 +148,10 @@ def distill_wavelet(
     levels: int | None = None,
     dims: int = 1,
     parametrisation: Parametrisation = "lattice",
-    attribution: Literal["gradient", "input_x_gradient"] = "gradient",
+    attribution: Literal["gradient", "input_x_gradient"] | Paths = "gradient",
     output: Output = "logit",
     target: Target | None = None,
-    gradients: Tensor | None = None,
+    gradients: Tensor | PathGradients | None = None,
     steps: int = 200,
     batch_size: int = 128,
     lr: float = 0.02,
@@ -199,9 +181,13 @@ def distill_wavelet(
         parametrisation: ``"lattice"``: by L / 2 - 1 rotation angles, a valid wavelet at every step, so that
             reconstruction and wavelet loss are zero; ``"penalty"``: the L numbers themselves, held near a wavelet by
             these losses, as published.
-        attribution: of coefficients: the gradient, as published, or coefficient times gradient.
+        attribution: of coefficients: the gradient, as published, coefficient times gradient, or
+            ``rt.IntegratedGradients(...)``, ``rt.ExpectedGradients(...)`` without a space (with output and target of
+            their own). Their paths are the same in every orthogonal transform, and so are cached as well; with
+            ``"penalty"`` this is as exact as the filter is a wavelet's.
         output, target: what is explained, see ``input_gradients``.
-        gradients: (N, ...) of the model at the signals, if they are known already.
+        gradients: (N, ...) of the model at the signals, or ``rightly.distillation.path_gradients(...)``, if they are
+            known already.
         steps, batch_size, lr: of Adam; the learning rate falls to zero along a half cosine.
         restarts: starts, the first ``wavelet`` itself, the others around it. All are trained roughly (60 fast steps on
             16 examples each), the best four to the end, and the best of these by the total over all signals is kept.
@@ -224,9 +210,11 @@ def distill_wavelet(
         raise ArgumentError("unknown parametrisation", expected="'lattice' or 'penalty'", got=repr(parametrisation))
     spread = {"lattice": 2.0, "penalty": 0.1}[parametrisation] if noise is None else noise
     check_number("noise", spread, positive=False)
-    if attribution not in ("gradient", "input_x_gradient"):
+    if attribution not in ("gradient", "input_x_gradient") and not isinstance(attribution, Paths):
         raise ArgumentError(
-            "unknown attribution of coefficients", expected="'gradient' or 'input_x_gradient'", got=repr(attribution)
+            "unknown attribution of coefficients",
+            expected="'gradient', 'input_x_gradient', rt.IntegratedGradients(...) or rt.ExpectedGradients(...)",
+            got=repr(attribution),
         )
     base = _base(wavelet)
     if not isinstance(signals, Tensor) or not signals.is_floating_point() or signals.ndim <= dims:
@@ -235,16 +223,31 @@ def distill_wavelet(
     if gradients is None:
         if model is None:
             raise ArgumentError("nothing is distilled", expected="a model, or its gradients", got=None)
-        gradients = input_gradients(model, signals, labels, output=output, target=target)
-    elif gradients.shape != signals.shape:
-        raise ShapeError("a gradient for every signal", expected=tuple(signals.shape), got=tuple(gradients.shape))
+        if isinstance(attribution, str):
+            gradients = input_gradients(model, signals, labels, output=output, target=target)
+        else:
+            draws = seeding.generator("distil_wavelet paths", seed)
+            gradients = path_gradients(attribution, model, signals, labels, generator=draws)
+    elif isinstance(gradients, PathGradients) is isinstance(attribution, str):
+        raise ArgumentError(
+            "the gradients are not of this attribution",
+            expected="input_gradients for a word, path_gradients for an attribution along paths",
+            got=f"{type(gradients).__name__} and {attribution!r}",
+        )
+    moves = None
+    if isinstance(gradients, PathGradients):
+        moves, gradients = gradients.moves.detach(), gradients.gradients
+    found_for = gradients.shape if moves is None else gradients[:, 0].shape
+    if found_for != signals.shape:
+        raise ShapeError("a gradient for every signal", expected=tuple(signals.shape), got=tuple(found_for))
     work = _Work(
         signals.detach(),
         gradients.detach(),
+        moves,
         base,
         depth(min(signals.shape[-dims:]), len(base)) if levels is None else check_count("levels", levels),
         dims,
-        attribution == "input_x_gradient",
+        attribution != "gradient" or moves is not None,
         parametrisation,
         steps,
         batch_size,

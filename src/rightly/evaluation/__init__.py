@@ -14,7 +14,7 @@ from rightly.evaluation.attacks import (
 from rightly.evaluation.concepts import ConceptTest, concept_test
 from rightly.evaluation.enrichment import Enrichment, GeneOverlap, gene_overlap, over_representation, set_enrichment
 from rightly.evaluation.evaluate import Cell, EvaluationTable, evaluate
-from rightly.evaluation.exactness import Convergence, convergence, local_accuracy, runtime
+from rightly.evaluation.exactness import Convergence, convergence, exact_shapley, local_accuracy, runtime
 from rightly.evaluation.explainer import Explainer
 from rightly.evaluation.faithfulness import Gaussian, Removal, Sensitivity, attribution_sensitivity, infidelity
 from rightly.evaluation.groups import GroupAccuracy, group_accuracy, worst_group_error
@@ -95,6 +95,7 @@ __all__ = [
     "cosine",
     "energy_pointing_game",
     "evaluate",
+    "exact_shapley",
     "gene_overlap",
     "global_importance",
     "gradient_masking",

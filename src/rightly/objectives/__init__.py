@@ -1,6 +1,7 @@
 """Task loss plus terms: one module, one backward."""
 
 from rightly.objectives.check import CheckReport, check
+from rightly.objectives.contribution import ContributionTerm, RandomRegions
 from rightly.objectives.group_dro import GroupDRO, with_groups
 from rightly.objectives.independence import Ensemble, IndependenceTerm
 from rightly.objectives.interval import IntervalTerm
@@ -16,6 +17,7 @@ from rightly.objectives.weights import WeightTerm
 __all__ = [
     "Batch",
     "CheckReport",
+    "ContributionTerm",
     "Ensemble",
     "GroupDRO",
     "IndependenceTerm",
@@ -25,6 +27,7 @@ __all__ = [
     "Objective",
     "PairTerm",
     "PerturbationTerm",
+    "RandomRegions",
     "RobustReasons",
     "Schedule",
     "Term",

@@ -19,6 +19,7 @@ from rightly.core.frozen import FrozenMasks, FrozenStack, fits
 from rightly.core.intercept import Unsupported
 from rightly.core.operators import KINKED, mode_matters, operators, saved_bytes
 from rightly.core.types import AttributionResult, Engine, Read
+from rightly.objectives.model_term import AnyTerm
 from rightly.objectives.term import EngineName, Term
 from rightly.spaces import Input
 
@@ -118,9 +119,13 @@ class Engines:
             self._made.pop(term.name, None)
         return self.choices[term.name]
 
-    def shares(self, term: Term, inputs: Inputs, labels: Tensor | None) -> bool:
+    def shares(self, term: AnyTerm, inputs: Inputs, labels: Tensor | None) -> bool:
         """Whether the term's pass gives the task's outputs too, now that the model is in this mode."""
-        return self.choice(term, inputs, labels).shared and not mode_matters(self.model)
+        if isinstance(term, Term):
+            gives = term.fraction == 1 and self.choice(term, inputs, labels).shared
+        else:
+            gives = term.gives_outputs
+        return gives and not mode_matters(self.model)
 
     def _explain(
         self, term: Term, inputs: Inputs, labels: Tensor | None, generator: torch.Generator | None, engine: Engine

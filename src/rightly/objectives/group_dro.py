@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,10 +34,16 @@ class GroupDRO(nn.Module):
     batch counts as l_g = 0. The paper's algorithm draws a group at a time; this is its published code's step on a
     batch. Without a gradient (validation) the loss is what is minimised, the largest l_g, and nothing moves.
 
+    Small groups are learned by heart: with ``adjustment`` C every l_g stands for l_g + C / sqrt(n_g), where n_g is the
+    group's number of training examples (the paper's section 3.3). That moves the weights and the choice of an epoch,
+    and adds nothing to a gradient.
+
     Args:
         groups: how many there are, G; numbers from 0 to G - 1.
         step: of the weights, the paper's eta_q. 0 leaves them even: every group counts the same, whatever its size.
         losses: (outputs, labels) -> (B,), the loss of every example.
+        adjustment: the paper's C; it tries 0 to 5.
+        sizes: (G,) the groups' numbers of training examples, n_g, for the adjustment.
 
     Attributes:
         weights: (G,) buffer, the paper's q: in ``state_dict``, so that a resumed training goes on with it. Never in
@@ -48,13 +54,25 @@ class GroupDRO(nn.Module):
     """
 
     weights: Tensor
+    added: Tensor
 
-    def __init__(self, groups: int, *, step: float = 0.01, losses: Losses = each_cross_entropy) -> None:
+    def __init__(
+        self,
+        groups: int,
+        *,
+        step: float = 0.01,
+        losses: Losses = each_cross_entropy,
+        adjustment: float = 0.0,
+        sizes: Sequence[int] | Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.groups = check_count("groups", groups, least=2)
         self.step = check_number("step", step, positive=False)
         self.losses = losses
         self.register_buffer("weights", torch.full((groups,), 1 / groups, dtype=torch.float64))
+        self.adjustment = check_number("adjustment", adjustment, positive=False)
+        # an argument and no state: it is not saved
+        self.register_buffer("added", _added(groups, self.adjustment, sizes), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """As for any module, but half precision, in which small steps are rounded away, is not for the weights."""
@@ -81,13 +99,28 @@ class GroupDRO(nn.Module):
         if losses.shape != classes.shape:
             raise ShapeError("losses come one an example", expected=tuple(classes.shape), got=tuple(losses.shape))
         sums, counts = (distributed.global_sum(part) for part in group_sums(losses, numbers, self.groups))
-        means = sums / counts.clamp(min=1)
+        means = sums / counts.clamp(min=1) + self.added.to(sums)
         if not losses.requires_grad:
-            return means.max()
+            return means[counts > 0].max()
         if self.training:
             with torch.no_grad():
                 self.weights.copy_(torch.softmax(self.weights.log() + self.step * means.to(self.weights), 0))
         return (self.weights.to(means) * means).sum()
+
+
+def _added(groups: int, adjustment: float, sizes: Sequence[int] | Tensor | None) -> Tensor:
+    """C / sqrt(n_g) of every group (G,)."""
+    if adjustment == 0:
+        return torch.zeros(groups, dtype=torch.float64)
+    counts = torch.as_tensor([] if sizes is None else sizes, dtype=torch.float64)
+    if counts.shape != (groups,) or not bool((counts >= 1).all()):
+        raise ArgumentError(
+            "the adjustment goes by the groups' sizes",
+            expected=f"sizes=({groups},), the number of training examples of every group, at least 1",
+            got=sizes if sizes is None else counts.tolist()[:10],
+            mend="torch.bincount(groups)",
+        )
+    return adjustment / counts.sqrt()
 
 
 def with_groups(labels: Tensor, groups: Tensor) -> Tensor:

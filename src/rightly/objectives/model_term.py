@@ -71,10 +71,30 @@ class ModelTerm(ABC):
     def of(self, model: nn.Module, batch: Batch) -> Tensor:
         """The penalty, before its weight: (B,) or (), according to ``level``."""
 
+    @property
+    def gives_outputs(self) -> bool:
+        """Whether ``with_outputs`` has outputs to give, of the model with dropout off and batch norm frozen."""
+        return False
+
+    def with_outputs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The penalty, and the model's outputs (B, ...) with their graph, if they come along.
+
+        An objective takes them for the task where the model's mode makes no difference, and saves a pass.
+        """
+        return self.of(model, batch), None
+
     @final
     def measured(self, model: nn.Module, batch: Batch) -> Tensor:
         """The number () that the weight multiplies."""
-        value = self.of(model, batch)
+        return self._mean(self.of(model, batch), batch)
+
+    @final
+    def measured_with_outputs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The same, and the outputs that came along."""
+        value, outputs = self.with_outputs(model, batch)
+        return self._mean(value, batch), outputs
+
+    def _mean(self, value: Tensor, batch: Batch) -> Tensor:
         expected = (rows(batch.inputs),) if self.level == "example" else ()
         if value.shape != expected:
             raise ShapeError(

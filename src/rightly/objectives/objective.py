@@ -19,7 +19,6 @@ from rightly.objectives.compiled import Compiled
 from rightly.objectives.engines import Engines, class_numbers
 from rightly.objectives.model_term import AnyTerm, Batch, ModelTerm, learned
 from rightly.objectives.step import CompilationError, Passes, Step
-from rightly.objectives.term import Term
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Part = Literal["both", "task", "prior"]
@@ -238,12 +237,11 @@ class Objective(nn.Module):
         """Whether the term does not rest at this step."""
         return term.schedule.strength(self.step) != 0 and self.weights[term.name] != 0
 
-    def _sharing(self, acting: Sequence[AnyTerm], inputs: Inputs, labels: Tensor) -> Term | None:
+    def _sharing(self, acting: Sequence[AnyTerm], inputs: Inputs, labels: Tensor) -> AnyTerm | None:
         """The term whose pass serves the task as well, if there is one."""
         if not torch.is_grad_enabled():
             return None
-        whole = (term for term in acting if isinstance(term, Term) and term.fraction == 1)
-        return next((term for term in whole if self.engines.shares(term, inputs, labels)), None)
+        return next((term for term in acting if self.engines.shares(term, inputs, labels)), None)
 
     def _term(self, term: AnyTerm, penalty: Tensor, task: Tensor | None) -> tuple[TermReport, Tensor]:
         if math.isnan(self.weights[term.name]):
@@ -297,7 +295,7 @@ class Objective(nn.Module):
         outputs = None
         keep = torch.is_grad_enabled()
         if isinstance(term, ModelTerm):
-            return self._model_penalty(term, Batch(inputs, labels, annotation, generator), keep), None
+            return self._model_penalty(term, Batch(inputs, labels, annotation, generator), keep, share)
         if keep and term.fraction < 1:
             share = False
             index = _some(rows(inputs), term.fraction, generator or seeding.generator("fraction"))
@@ -314,11 +312,15 @@ class Objective(nn.Module):
             self._prove_connected(term, penalty)
         return penalty, outputs
 
-    def _model_penalty(self, term: ModelTerm, batch: Batch, keep: bool) -> Tensor:
-        penalty = term.measured(self.model, batch)
+    def _model_penalty(self, term: ModelTerm, batch: Batch, keep: bool, share: bool) -> tuple[Tensor, Tensor | None]:
+        outputs = None
+        if share:
+            penalty, outputs = term.measured_with_outputs(self.model, batch)
+        else:
+            penalty = term.measured(self.model, batch)
         if keep and term.name not in self._connected:
             self._prove_connected(term, penalty)
-        return penalty
+        return penalty, outputs
 
     def _prove_connected(self, term: AnyTerm, penalty: Tensor) -> None:
         """Once a term: a penalty that reaches no parameter would train nothing, and say nothing."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from rightly.attributions import GradCam, Gradient, InputXGradient
+from rightly.attributions.decomposition.convention import Convention
+from rightly.attributions.decomposition.convention import Name as ConventionName
 from rightly.core.checks import check_number
 from rightly.core.scalar import Output, Target
 from rightly.core.types import Space
+from rightly.objectives.contribution import ContributionTerm, Regions
 from rightly.objectives.interval import Clip, IntervalTerm
 from rightly.objectives.perturbed import PerturbationTerm
 from rightly.objectives.robust import Bound, RobustReasons
 from rightly.objectives.term import Term, Weight
 from rightly.perturbations import PGD, Noise
 from rightly.priors import ConceptDirection, Energy, Irrelevant, Prior, Ranking, Resized
+from rightly.priors.contribution import GroupLoss
 from rightly.spaces import Input, Layer
 
 
@@ -51,6 +57,35 @@ def right_for_the_right_reasons(
         weight = weight / (input_scale**2 * paper_divisor)
     method = Gradient(space=_space(layer), output=output, target=target)
     return Term(method, _at(layer, Irrelevant()), weight, "right_reasons")
+
+
+def cdep(
+    regions: Regions,
+    *,
+    loss: GroupLoss = "softmax",
+    classes: Literal["all", "label"] = "all",
+    space: Space | None = None,
+    convention: ConventionName | Convention = "first",
+    target: float | Literal["annotation"] = 0.0,
+    weight: Weight = 1.0,
+    name: str = "cdep",
+) -> ContributionTerm:
+    """Rieger et al. (2020), contextual decomposition explanation penalisation, also as Singh et al. (2022) print it.
+
+    Args:
+        regions: what should not decide: bool (R, *F), ``"irrelevant"`` or ``"regions"`` of the annotation, or
+            ``rt.RandomRegions``. See ``rt.ContributionTerm``.
+        loss, classes: the published code takes ``"softmax"`` and ``"all"`` for images, ``"log_softmax"`` and
+            ``"label"`` for text; eq. 10 of Singh et al. (2022) is ``"l1"`` and all classes.
+        space, convention, target: as in ``rt.ContributionTerm``.
+        weight: the published lambda, where one region an example is penalised: both are means over examples and
+            classes. The code sums over the regions that a batch shares (8 pixels in ColorMNIST), eq. 10 sums over
+            classes: multiply by their number. The code for skin lesions means over annotated examples only, where
+            here an example without annotation counts zero: multiply by the batch's size over their number.
+    """
+    return ContributionTerm(
+        regions, loss, target, classes, space=space, convention=convention, weight=weight, name=name
+    )
 
 
 def grad_cam_reasons(layer: str, weight: Weight = 1.0, *, output: Output = "logit", target: Target = "label") -> Term:

@@ -47,7 +47,8 @@ class RobustReasons(ModelTerm):
         bound: ``"interval"`` bounds the gradient from above, by interval arithmetic: never too low, exact on linear
             models, loose on deep ones. ``"sampled"`` takes the worst of the example and ``n_samples`` random places.
             ``"pgd"`` climbs from a random place, by signs of the penalty's own gradient; on a piecewise-linear model
-            that needs an ``output`` that bends (log-probabilities, the loss).
+            that needs an ``output`` that bends (log-probabilities, the loss). Where such an output is saturated, and
+            its gradient the same all around, the climb stands still.
         output, target: whose gradient, as in attributions; intervals know the logit, the log-probability, their sum,
             and both losses.
         n_samples, steps: of ``"sampled"`` and of ``"pgd"``.
@@ -163,7 +164,9 @@ class RobustReasons(ModelTerm):
             points = points.detach().requires_grad_()
             value = self._penalty(model, points, labels, region, keep=True)
             found = autodiff.gradient(value, points, create_graph=False)
-        if bool(value.any()) and not bool(found.any()):
+        # a named output but the logit bends, and stands still only where it is saturated
+        bends = isinstance(self.output, str) and self.output != "logit"
+        if not bends and bool(value.any()) and not bool(found.any()):
             raise ArgumentError(
                 "this gradient is the same all around every example, so that there is nothing to climb",
                 expected="a smooth model, or an output that bends, such as 'log_prob_sum'",

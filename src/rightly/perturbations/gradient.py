@@ -19,6 +19,7 @@ from rightly.perturbations.base import Perturbation, check_radius
 Norm = Literal["linf", "l2"]
 Labels = Literal["label", "predicted"]
 Targeted = Literal["next"] | int | None
+_LOSSES = ("loss", "loss_uniform", "log_prob_sum")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,8 @@ class GradientStep(Perturbation):
         labels: ``"predicted"`` takes the model's own answers for labels, so that training with the result cannot leak
             the true ones (Kurakin, Goodfellow, Bengio 2017).
         output: the loss that is followed, as in attributions: ``"loss"`` is cross-entropy (binary for a single
-            output), ``"loss_uniform"`` asks no labels; or a callable (outputs, labels) -> (B,).
+            output), ``"loss_uniform"`` asks no labels, nor does ``"log_prob_sum"``; or a callable (outputs, labels) ->
+            (B,). An output of one class is no loss.
         clip: as in ``Perturbation``.
     """
 
@@ -42,6 +44,13 @@ class GradientStep(Perturbation):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_output(self.output)
+        if isinstance(self.output, str) and self.output not in _LOSSES:
+            raise ArgumentError(
+                "this output is of one class, and no loss to follow",
+                expected=f"{', '.join(_LOSSES)}, or (outputs, labels) -> (B,)",
+                got=repr(self.output),
+                mend="rt.perturbations.unsaturated, or targeted= for a class to move to",
+            )
         if self.labels not in get_args(Labels):
             raise ArgumentError("unknown labels", expected=", ".join(get_args(Labels)), got=repr(self.labels))
         number = isinstance(self.targeted, int) and not isinstance(self.targeted, bool) and self.targeted >= 0

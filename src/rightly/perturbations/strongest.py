@@ -45,7 +45,10 @@ class FirstToFool(Perturbation):
             if len(left) == 0:
                 break
             inside = None if region is None else region[left]
-            found = attack(model, inputs[left], labels[left], inside=inside, generator=draws)
+            # judged as it will be given back
+            found = self._clipped(
+                attack(model, inputs[left], labels[left], inside=inside, generator=draws), inputs[left]
+            )
             moved[left] = found
             with torch.no_grad():
                 left = left[answers(outputs_of(model(found))) == labels[left].flatten()]

@@ -2,6 +2,7 @@
 
 from rightly.priors.base import Prior
 from rightly.priors.concept import ConceptDirection
+from rightly.priors.contribution import GroupContribution
 from rightly.priors.energy import Energy
 from rightly.priors.frequency import FrequencyBand
 from rightly.priors.given import Given
@@ -27,6 +28,7 @@ __all__ = [
     "FrequencyBand",
     "Given",
     "GraphSmoothness",
+    "GroupContribution",
     "Independence",
     "Irrelevant",
     "Lenient",

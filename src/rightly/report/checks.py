@@ -178,3 +178,20 @@ def both(*checks: Check) -> Check:
                 return
 
     return check
+
+
+def equal_lengths(*keys: str) -> Check:
+    """The lists under ``keys`` (those that are there) have one length."""
+
+    def check(value: Any, path: str) -> Iterator[str]:
+        lengths = {key: len(value[key]) for key in keys if value.get(key) is not None}
+        if len(set(lengths.values())) > 1:
+            yield f"{path}: expected lists of one length, got " + ", ".join(
+                f"{key} of {length}" for key, length in lengths.items()
+            )
+
+    return check
+
+
+LABEL = either("text or a number", text, number(), flag)
+TRACE = sequence(nullable(number()))

@@ -17,6 +17,7 @@ from rightly.report.sections.discovery import discovery
 from rightly.report.sections.extras import extras
 from rightly.report.sections.maps import maps
 from rightly.report.sections.models import models
+from rightly.report.sections.regions import regions
 from rightly.report.sections.reliance import reliance
 from rightly.report.sections.results import results
 from rightly.report.sections.rules import rules
@@ -37,6 +38,7 @@ def sections(record: Record, figures: Record) -> list[Section]:
         rules(record),
         reliance(record, figures),
         maps(record, figures),
+        regions(record, figures),
         training(record),
         weight(record),
         extras(record, figures),

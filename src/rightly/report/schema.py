@@ -1,18 +1,18 @@
-"""What a record and its figures must look like, as a table of checks. See docs/reference/report.md for the words."""
+"""What a record must look like, as a table of checks. See docs/reference/report.md for the words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from rightly.core.errors import DataError
 from rightly.report.checks import (
+    LABEL,
+    TRACE,
     Check,
-    anything,
     both,
     either,
+    equal_lengths,
     fields,
     flag,
     integer,
@@ -25,15 +25,12 @@ from rightly.report.checks import (
     text,
 )
 from rightly.report.cleaning import cleaned
+from rightly.report.figure_schema import FIGURES
 
 #: more problems than this in the figures are counted, not listed: one broken array can hold a million
 _MOST_LISTED = 50
 
-#: resizing an image in single precision may leave its range by so much
-_ROUNDING = 1e-3
-
 _NUMBER = number()
-_LABEL = either("text or a number", text, number(), flag)
 
 
 def _bounds(value: Any, path: str) -> Iterator[str]:
@@ -59,37 +56,23 @@ def _distinct_features(value: Any, path: str) -> Iterator[str]:
 _IMPORTANCE = both(sequence(both(fields({"feature": text, "mean": number(0)}, _ENDS), _bounds)), _distinct_features)
 
 
-def _equal_lengths(*keys: str) -> Check:
-    """The lists under ``keys`` (those that are there) have one length."""
-
-    def check(value: Any, path: str) -> Iterator[str]:
-        lengths = {key: len(value[key]) for key in keys if value.get(key) is not None}
-        if len(set(lengths.values())) > 1:
-            yield f"{path}: expected lists of one length, got " + ", ".join(
-                f"{key} of {length}" for key, length in lengths.items()
-            )
-
-    return check
-
-
 def _terms_fit(value: Any, path: str) -> Iterator[str]:
     for name, term in value.get("terms", {}).items():
         if len(term) != len(value["epoch"]):
             yield problem(f"{path}.terms.{name}", f"a list of {len(value['epoch'])}, one per epoch", term)
 
 
-_TRACE = sequence(nullable(_NUMBER))
 _HISTORY = both(
     fields(
         {"epoch": sequence(_NUMBER)},
         {
-            "task": _TRACE,
-            "validation": _TRACE,
-            "terms": mapping(_TRACE),
+            "task": TRACE,
+            "validation": TRACE,
+            "terms": mapping(TRACE),
             "best_epoch": nullable(integer()),
         },
     ),
-    both(_equal_lengths("epoch", "task", "validation"), _terms_fit),
+    both(equal_lengths("epoch", "task", "validation"), _terms_fit),
 )
 
 
@@ -148,7 +131,7 @@ _COLUMN = fields(
     {
         "kind": nullable(text),
         "missing": nullable(number(0)),
-        "levels": nullable(either("a whole number or a list of levels", integer(0), sequence(nullable(_LABEL)))),
+        "levels": nullable(either("a whole number or a list of levels", integer(0), sequence(nullable(LABEL)))),
     },
 )
 _DATA = fields(
@@ -161,7 +144,7 @@ _DATA = fields(
         "features": nullable(integer(0)),
         "label": nullable(text),
         "task": one_of("classification", "regression"),
-        "classes": nullable(sequence(_LABEL)),
+        "classes": nullable(sequence(LABEL)),
         "class_counts": nullable(mapping(integer(0))),
         "split": mapping(nullable(integer(0))),
         "columns": nullable(sequence(_COLUMN)),
@@ -266,103 +249,6 @@ _RECORD = both(
 )
 
 
-def _array(channels: bool = False, low: float | None = None, high: float | None = None) -> Check:
-    """A nested list (H, W), or (H, W, 3) where ``channels``, of finite numbers."""
-    shape = "(height, width)" + (" or (height, width, 3)" if channels else "")
-    span = f" from {low:g} to {high:g}" if low is not None and high is not None else ""
-
-    def check(value: Any, path: str) -> Iterator[str]:
-        try:
-            array = np.asarray(value, dtype=float)
-        except (TypeError, ValueError):
-            yield problem(path, f"nested lists {shape} of numbers", value)
-            return
-        flat = array.ndim == 2 or (channels and array.ndim == 3 and array.shape[2] == 3)
-        if not flat or array.size == 0:
-            yield f"{path}: expected nested lists {shape}, got shape {array.shape}"
-        elif not np.isfinite(array).all():
-            yield f"{path}: expected finite numbers, got {int((~np.isfinite(array)).sum())} that are not"
-        elif low is not None and high is not None and (array.min() < low - _ROUNDING or array.max() > high + _ROUNDING):
-            yield f"{path}: expected numbers{span}, got {array.min():g} to {array.max():g}"
-
-    return check
-
-
-def _one_size(value: Any, path: str) -> Iterator[str]:
-    size = np.shape(value["image"])[:2]
-    arrays = {"annotation": value.get("annotation")}
-    arrays |= {f"runs.{name}.map": run["map"] for name, run in value["runs"].items()}
-    for key, array in arrays.items():
-        if array is not None and np.shape(array) != size:
-            yield f"{path}.{key}: expected the image's size {size}, got {np.shape(array)}"
-
-
-_MAP = both(
-    fields(
-        {
-            "image": _array(channels=True, low=0, high=1),
-            "runs": mapping(fields({"map": _array()}, {"prediction": nullable(_LABEL), "correct": nullable(flag)})),
-        },
-        {
-            "title": nullable(text),
-            "label": nullable(_LABEL),
-            "annotation": nullable(_array(low=0, high=1)),
-        },
-    ),
-    _one_size,
-)
-_SERIES = both(
-    fields(
-        {"name": text, "x": sequence(_NUMBER), "y": _TRACE},
-        {"low": nullable(_TRACE), "high": nullable(_TRACE), "paper": nullable(flag)},
-    ),
-    _equal_lengths("x", "y", "low", "high"),
-)
-_SWARM = both(
-    fields({"feature": text, "values": sequence(nullable(number(0, 1))), "attributions": sequence(_NUMBER)}),
-    _equal_lengths("values", "attributions"),
-)
-_CELL = nullable(_LABEL)
-
-
-def _rows_fit(value: Any, path: str) -> Iterator[str]:
-    width = len(value["columns"])
-    for index, row in enumerate(value["rows"]):
-        if len(row) != width:
-            yield problem(f"{path}.rows[{index}]", f"a list of {width}, one per column", row)
-
-
-def _phrases_fit(value: Any, path: str) -> Iterator[str]:
-    for index, phrase in enumerate(value["phrases"]):
-        if not 0 <= phrase["first"] <= phrase["last"] < len(value["words"]):
-            ends = f"{phrase['first']} to {phrase['last']}"
-            yield problem(f"{path}.phrases[{index}]", f"words within the {len(value['words'])}", ends)
-
-
-_PHRASE = fields({"first": integer(0), "last": integer(0), "row": integer(0), "score": _NUMBER}, {})
-
-_FIGURES = fields(
-    {},
-    {
-        "beeswarm": mapping(sequence(_SWARM)),
-        "maps": sequence(_MAP),
-        "curves": sequence(
-            fields(
-                {"title": text, "series": sequence(_SERIES)},
-                {"x_label": nullable(text), "y_label": nullable(text)},
-            )
-        ),
-        "sentences": sequence(
-            both(fields({"title": text, "words": sequence(text), "phrases": sequence(_PHRASE)}, {}), _phrases_fit)
-        ),
-        "tables": sequence(
-            both(fields({"title": text, "columns": sequence(text), "rows": sequence(sequence(_CELL))}), _rows_fit)
-        ),
-    },
-    others=anything,
-)
-
-
 def record_problems(record: Any) -> list[str]:
     """List everything that is wrong with a record, one line each; empty when it can be used."""
     return list(_RECORD(cleaned(record), ""))
@@ -370,7 +256,7 @@ def record_problems(record: Any) -> list[str]:
 
 def figure_problems(figures: Any) -> list[str]:
     """List everything that is wrong with the figures, one line each; empty when they can be used."""
-    return list(_FIGURES(cleaned(figures), "figures"))
+    return list(FIGURES(cleaned(figures), "figures"))
 
 
 def _raise(what: str, problems: list[str], most: int | None = None) -> None:

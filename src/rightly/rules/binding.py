@@ -65,6 +65,8 @@ class Explained:
     prior: Prior
     breach: Breach
     present: OfSome | None = None
+    #: (*F) that its names are about; () for any
+    shape: tuple[int, ...] = ()
 
     @property
     def term(self) -> Term:
@@ -75,6 +77,7 @@ class Explained:
     def violations(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """See ``Bound``."""
         found = self.attribution(model, inputs, diagnostics=False, chunk_size=_PIECE).attributions
+        _check_inputs(self.rule, self.shape, found)
         if self.present is not None:
             concerned = self.present.concerned(inputs) > 0.5
             found = found[concerned]
@@ -109,27 +112,43 @@ def _about_features(rule: Rule, names: Names) -> Explained:
         return Explained(rule, attribution, Sparsity(), _outside_the_top(rule.count))
     directed = rule.kind in ("increase", "decrease")
     positions = torch.tensor(names.positions(rule, values=directed))
-    if not names.shape or int(positions.max()) >= math.prod(names.shape):
-        raise rule.wrong(
-            "a group has a position that the inputs do not have",
-            expected=f"below {math.prod(names.shape)}" if names.shape else "features=[...], the names of all inputs",
-        )
     if directed:
         signs = torch.zeros(names.shape)
         signs.view(-1)[positions] = 1.0 if rule.kind == "increase" else -1.0
-        return Explained(rule, attribution, Sign(signs), lambda phi: _share(torch.relu(-signs.to(phi) * phi), phi))
+
+        def against(phi: Tensor) -> Tensor:
+            return _share(torch.relu(-signs.to(phi) * phi), phi)
+
+        return Explained(rule, attribution, Sign(signs), against, shape=names.shape)
     if rule.kind == "irrelevant":
         marked = torch.zeros(names.shape, dtype=torch.bool)
         marked.view(-1)[positions] = True
         prior = Given(Irrelevant(), Annotation(irrelevant=marked[None]))
-        return Explained(rule, attribution, prior, lambda phi: _share(phi * marked.to(phi), phi))
+        return Explained(rule, attribution, prior, lambda phi: _share(phi * marked.to(phi), phi), shape=names.shape)
     if len(positions) < 2:
         raise rule.wrong("one feature cannot be alike", expected="two inputs or more")
     signed = rule.kind == "act alike"
     # all pairs, each as much as makes the penalty the sum of squared distances from the mean
     everyone = (1 - torch.eye(len(positions))) / len(positions)
     alike = GraphSmoothness(everyone, level="example", signed=signed, features=positions)
-    return Explained(rule, attribution, alike, _unlike(positions, signed))
+    return Explained(rule, attribution, alike, _unlike(positions, signed), shape=(int(positions.max()) + 1,))
+
+
+def _check_inputs(rule: Rule, shape: tuple[int, ...], found: Tensor) -> None:
+    """The explanation (B, *F) has the features that the rule's names are about; those alike may be some of them.
+
+    A region may stand for all of a dimension, as it may in the prior.
+    """
+    given = tuple(found.shape[1:])
+    if rule.kind.endswith("alike"):
+        fits = math.prod(given) >= math.prod(shape[:1])
+    elif rule.kind in ("increase", "decrease"):
+        fits = given == shape
+    else:
+        fits = all(own in (1, whole) for own, whole in zip(shape[::-1], given[::-1], strict=False))
+        fits = fits and len(shape) <= len(given)
+    if shape and not fits:
+        raise rule.wrong(f"the names are of {math.prod(shape)} inputs, and the model reads {given}", expected=shape)
 
 
 def _output(rule: Rule, names: Names) -> Output:

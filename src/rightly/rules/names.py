@@ -29,12 +29,15 @@ class Feature:
         inputs: positions in the flattened input: one for a number, several for a category or a flag beside it.
         value: the position whose growth is the feature's; None where none is, as for the levels of a category.
         mean, scale: the feature in its own unit is ``mean + scale * inputs[:, value]``.
+        missing: the position that is 1 where the entry is missing, whatever its value says; such an entry meets no
+            condition. None where no input tells it.
     """
 
     inputs: tuple[int, ...]
     value: int | None = None
     mean: float = 0.0
     scale: float = 1.0
+    missing: int | None = None
 
     @classmethod
     def at(cls, position: int) -> Feature:
@@ -106,6 +109,13 @@ class Names:
                 found += self._of_group(rule, name, values)
             else:
                 found += self._of_region(rule, name)
+        if not self.shape:
+            raise rule.wrong("positions are among inputs", expected="features=[...], the names of all inputs")
+        if odd := [position for position in found if not 0 <= position < math.prod(self.shape)]:
+            raise rule.wrong(
+                f"a {rule.subject} has a position that the inputs do not have: {odd[0]}",
+                expected=f"0 to {math.prod(self.shape) - 1}",
+            )
         return list(dict.fromkeys(found))
 
     def concept(self, rule: Rule, name: str) -> AnyConcept:
@@ -124,9 +134,14 @@ class Names:
         found = self.concept(rule, name)
         if isinstance(found, Condition):
             feature = self._condition(rule, name, found)
-            if feature.value is not None and self.shape:
+            if found.above > -math.inf and found.below < math.inf:
+                raise rule.wrong(
+                    f'the concept "{name}" lies between two bounds, so that more of it has no direction',
+                    expected="above or below alone; with both it can only be a condition (when, unless)",
+                )
+            if feature.value is not None and 0 <= feature.value < math.prod(self.shape or (0,)):
                 way = torch.zeros(self.shape)
-                way.view(-1)[feature.value] = -1.0 if found.below < math.inf and found.above == -math.inf else 1.0
+                way.view(-1)[feature.value] = -1.0 if found.below < math.inf else 1.0
                 return Concept(way, present=_presence(feature, found))
         if isinstance(found, Concept) and isinstance(found.direction, Tensor) and found.direction.is_floating_point():
             return found
@@ -191,6 +206,8 @@ class Names:
             raise rule.wrong(f'the group "{name}" has no members', expected="a list of features")
         found: list[int] = []
         for member in members:
+            if isinstance(member, bool) or not isinstance(member, int | str):
+                raise rule.wrong(f'the group "{name}" holds {member!r}', expected="names of features, or positions")
             found += [member] if isinstance(member, int) else self._of_feature(rule, member, values)
         return found
 
@@ -219,11 +236,13 @@ def _presence(feature: Feature, condition: Condition) -> Presence:
     def present(inputs: Inputs) -> Tensor:
         if not isinstance(inputs, Tensor):
             raise ArgumentError("a condition on a feature reads one tensor", expected="a tensor", got=type(inputs))
-        values = inputs.flatten(1)[:, feature.value]
+        every = inputs.flatten(1)
+        values = every[:, feature.value]
         if condition.level is not None:
             return values > 0.5
         own = feature.mean + feature.scale * values
-        return (own > condition.above) & (own < condition.below)
+        met = (own > condition.above) & (own < condition.below)
+        return met if feature.missing is None else met & (every[:, feature.missing] <= 0.5)
 
     return present
 

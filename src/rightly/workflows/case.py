@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from rightly.core.annotation import Annotation
-from rightly.core.batch import Inputs
+from rightly.core.batch import Inputs, rows
 from rightly.core.types import Space
 from rightly.objectives.model_term import AnyTerm
 from rightly.objectives.term import EngineName
@@ -87,6 +87,8 @@ class Case:
         space: where explanations live when they are reported.
         attached: JSON-able facts saved beside the model, such as the encoder.
         rules: that every arm is held against, whether it was trained by them or not.
+        resplit: every seed splits one data set anew, so that the seeds' parts share rows; False where the parts are
+            given.
     """
 
     arms: tuple[Arm, ...]
@@ -102,6 +104,15 @@ class Case:
     space: Space = field(default_factory=Input)
     attached: dict[str, Any] = field(default_factory=dict)
     rules: Keeping | None = None
+    resplit: bool = False
+
+    @property
+    def test_share(self) -> float | None:
+        """The share of a split's rows that are tested, as ``compare`` takes it; None where parts are given."""
+        if not self.resplit:
+            return None
+        sizes = [rows(part[0]) for part in self.arms[0].data]
+        return sizes[-1] / sum(sizes)
 
     def with_engine(self, engine: EngineName | None) -> Case:
         """The same with another engine in every term; None leaves them as they are."""

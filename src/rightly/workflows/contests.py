@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rightly.evaluation import Comparison, adjust, bootstrap, compare, interval
-from rightly.workflows.reproduce import Claim, Row, shown
+from rightly.evaluation import Comparison, bootstrap, compare, interval
+from rightly.workflows.reproduce import Claim, Row, adjusted, shown
 
 #: the trials of every arm, over the same splits in the same order
 Found = Mapping[str, Sequence[Row]]
@@ -42,8 +42,7 @@ def paired(found: Found, against: str, arm: str, key: str, test_share: float | N
 
 def corrected(found: Found, contests: Sequence[Contest], key: str, test_share: float | None = None) -> list[Comparison]:
     """All contests, their p corrected for how many they are (Benjamini, Hochberg)."""
-    tests = [paired(found, contest.against, contest.arm, key, test_share) for contest in contests]
-    return [replace(test, p=p) for test, p in zip(tests, adjust([test.p for test in tests]), strict=True)]
+    return adjusted([paired(found, contest.against, contest.arm, key, test_share) for contest in contests])
 
 
 def resplit_note(found: Found, contests: Sequence[Contest], key: str, test_share: float) -> str:

@@ -191,8 +191,8 @@ def _told(request: DiscoverRequest, found: Discovery, names: Sequence[str]) -> d
     }
 
 
-def _scores(finding: Finding) -> dict[str, float | None]:
-    keys = ("weight", "train", "validation", "marked", "repeated")
+def _scores(finding: Finding) -> dict[str, float | bool | None]:
+    keys = ("weight", "train", "validation", "better", "marked", "repeated")
     return {key: getattr(finding, key) for key in keys}
 
 
@@ -200,12 +200,20 @@ def _conclusion(record: dict[str, Any]) -> list[str]:
     found = record["discovery"]
     distinct, count = found["distinct"], len(found["models"])
     names = ", ".join(name.replace("-", " ") for name in distinct)
-    score = "R2" if record["data"].get("task") == "regression" else "accuracy"
-    close = f"Counted are models whose {score} on the validation rows is within {found['tolerance']:g} of the best"
+    regression = record["data"].get("task") == "regression"
+    score, constant = ("R2", "the mean") if regression else ("accuracy", "the most frequent class")
+    ended = f"The search ended because: {found['stopped']}."
+    if not distinct and not any(model["better"] for model in found["models"].values()):
+        return [
+            f"None of {count} models is shown to be better than always saying {constant} of the training rows (by two "
+            "standard errors on the validation rows): there are no reasons to choose from.",
+            ended,
+        ]
     kept = "models is accurate for a reason" if len(distinct) == 1 else "models are accurate for reasons"
     return [
-        f"{len(distinct)} of {count} {kept} of {'its' if len(distinct) == 1 else 'their'} own: {names}. {close}, and "
-        "whose gradients point elsewhere than those of the ones before them.",
-        f"The search ended because: {found['stopped']}.",
+        f"{len(distinct)} of {count} {kept} of {'its' if len(distinct) == 1 else 'their'} own: {names}. Counted are "
+        f"models whose {score} on the validation rows is within {found['tolerance']:g} of the best and better than "
+        f"always saying {constant}, and whose gradients point elsewhere than those of the ones before them.",
+        ended,
         "No number can say which of these reasons is right: that is for someone who knows the data to choose.",
     ]

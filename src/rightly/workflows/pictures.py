@@ -102,6 +102,7 @@ def _case(
         architecture=architecture,
         classes=classes,
         attached={"shape": list(shape)},
+        resplit=True,
     )
 
 

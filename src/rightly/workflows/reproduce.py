@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import math
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,8 @@ from typing import Any, Literal, get_args
 
 from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError, RightlyError
-from rightly.evaluation import Comparison, interval
+from rightly.data.noted import noted
+from rightly.evaluation import Comparison, adjust, interval
 from rightly.objectives.term import EngineName
 from rightly.report import read_record, write_record, write_report
 from rightly.workflows.resumable import Row as Row
@@ -34,14 +36,51 @@ Size = Literal["smoke", "reduced", "full"]
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
 
 
+#: what stands in the place of the paper's number or words for a statement that the paper does not make
+OURS = frozenset(
+    {
+        "-",
+        "ours alone",
+        "not in the paper",
+        "not published",
+        "not stated",
+        "not told",
+        "not given",
+        "not given here",
+        "not tested",
+        "not measured",
+        "not claimed: its steps call the model",
+        "no number among our sources",
+        "a needed control (VisFIS 2022)",
+    }
+)
+
+
+def is_published(paper: str) -> bool:
+    """Whether a claim is the paper's, by what stands beside it; records of before ``published`` tell it so too."""
+    return paper not in OURS
+
+
 @dataclass(frozen=True)
 class Claim:
-    """A published statement beside ours; ``holds`` is None where this run neither shows nor refutes it."""
+    """A statement, the paper's or ours, and what a run says of it.
+
+    Attributes:
+        claim: in words.
+        paper: its number or words; one of ``OURS`` for a statement that is not the paper's.
+        ours: what was found.
+        holds: None where this run neither shows nor refutes it.
+    """
 
     claim: str
     paper: str
     ours: str
     holds: bool | None
+
+    @property
+    def published(self) -> bool:
+        """Whether the paper makes it."""
+        return is_published(self.paper)
 
     @property
     def verdict(self) -> str:
@@ -129,7 +168,7 @@ def reproduce(
         progress: show a bar with the time left.
         dataset: for recipes that know several; by default the paper's.
         engine: how the terms' input gradients are taken (see ``rt.Term``).
-        workers: processes that share the trials, each with one thread; they change no result.
+        workers: processes that share the trials; they change no result. A trial has one thread, whatever their number.
         smoke: seconds instead of minutes: whether it runs, not what it shows.
 
     Returns:
@@ -138,7 +177,7 @@ def reproduce(
     Raises:
         RightlyError: there is no source checkout.
         ArgumentError: an unknown name, data set or engine, or the folder holds an earlier run.
-        CheckpointError: the folder's trials belong to other settings.
+        CheckpointError: the folder's trials belong to other settings, or to other data.
         DataError: the data set is not here.
     """
     path = _find(name)
@@ -152,7 +191,9 @@ def reproduce(
     check_count("workers", workers)
     trials = Trials(folder / "trials.jsonl", identity, resume=resume, progress=progress, workers=workers)
     settings = Settings(size, seed, None if data_dir is None else Path(data_dir), chosen, engine, trials)
-    outcome: Outcome = recipe.run(settings)
+    with noted():
+        outcome: Outcome = recipe.run(settings)
+        trials.check_data()
     flags = [f"--dataset {chosen}"] if dataset is not None else []
     flags += [f"--engine {engine}"] if engine != "auto" else []
     flags += {"full": ["--full"], "smoke": ["--smoke"], "reduced": []}[size]
@@ -203,6 +244,23 @@ def run_entry(
 def shown(found: Comparison) -> bool | None:
     """Whether the second is larger (True) or smaller (False) than the first, or neither is shown: p of 0.05 or more."""
     return found.difference > 0 if found.p is not None and found.p < 0.05 else None
+
+
+def bounded(found: Row, *, least: float = -math.inf, most: float = math.inf) -> bool | None:
+    """Whether what was measured (an interval's ``low`` and ``high``) lies between bounds, outside, or neither.
+
+    Neither, too, where it was measured once: an interval without width says nothing of chance.
+    """
+    if found["low"] == found["high"] and len(found.get("values", ())) < 2:
+        return None
+    if least <= found["low"] and found["high"] <= most:
+        return True
+    return False if found["high"] < least or found["low"] > most else None
+
+
+def adjusted(found: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons that claims are judged by together, their p corrected for how many they are (Benjamini, Hochberg)."""
+    return [replace(test, p=p) for test, p in zip(found, adjust([test.p for test in found]), strict=True)]
 
 
 def over(rows: Sequence[Row], key: str) -> Row:
@@ -257,7 +315,7 @@ def _dataset(name: str, recipe: ModuleType, dataset: str | None) -> str | None:
 
 def _record(outcome: Outcome, command: str, source: str) -> tuple[Row, Row]:
     """Record and figures of an outcome; the claims come first, in words and as a table."""
-    claims = [{**vars(claim), "verdict": claim.verdict} for claim in outcome.claims]
+    claims = [{**vars(claim), "published": claim.published, "verdict": claim.verdict} for claim in outcome.claims]
     record = {
         "schema": 1,
         "command": "reproduce",
@@ -285,9 +343,16 @@ def _record(outcome: Outcome, command: str, source: str) -> tuple[Row, Row]:
 
 def _conclusion(outcome: Outcome) -> list[str]:
     """How many claims hold, then each."""
-    held = sum(claim.holds is True for claim in outcome.claims)
-    told = [f"{c.verdict.capitalize()}. {c.claim}: {c.paper} in the paper, {c.ours} here." for c in outcome.claims]
-    return [f"{held} of {len(outcome.claims)} published claims hold here. {outcome.reduction}", *told]
+    told = []
+    for c in outcome.claims:
+        found = f"{c.paper} in the paper, {c.ours} here." if c.published else f"{c.ours}."
+        told.append(f"{c.verdict.capitalize()}. {c.claim}: {found}")
+    counted = []
+    for published, name in ((True, "published claims"), (False, "claims that are ours alone")):
+        if holds := [c.holds is True for c in outcome.claims if c.published is published]:
+            counted.append(f"{sum(holds)} of {len(holds)} {name}")
+    held = ", ".join(counted)
+    return [f"{held} hold here. {outcome.reduction}", *told]
 
 
 def _versions() -> dict[str, str]:

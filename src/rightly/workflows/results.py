@@ -20,22 +20,30 @@ _HEAD = """# Results: the sources' claims beside ours
 
 Made from the committed records by `python -m rightly.workflows.results`; do not edit by hand. A claim *holds* when a
 test decided before the run says so, *does not hold* when it says the reverse, and is *not shown* when this run can say
-neither. Intervals are 95 %. What a run reduces, and what else differs from the paper, stands beside its table; why a
-claim does not hold is discussed in [reproductions](reproductions.md)."""
+neither. The counts are of the papers' claims; those that only we make stand beside them. Intervals are 95 %. What a run
+reduces, and what else differs from the paper, stands beside its table; why a claim does not hold is discussed in
+[reproductions](reproductions.md)."""
 
 
 def results_page(records: Path = RECORDS) -> str:
     """The page: an overview, then the claims of each record."""
     found = {path.name: read_record(path) for path in sorted(records.iterdir())}
-    overview = ["| experiment | source | holds | does not hold | not shown |", "| --- | --- | --- | --- | --- |"]
+    overview = [
+        "| experiment | source | holds | does not hold | not shown | of ours hold |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     overview += [_summary(name, record) for name, record in found.items()]
     return "\n\n".join([_HEAD, "\n".join(overview), *(_section(name, record) for name, record in found.items())]) + "\n"
 
 
 def _summary(name: str, record: dict[str, Any]) -> str:
-    counts = Counter(claim["verdict"] for claim in record["claims"])
-    numbers = (str(counts[verdict]) for verdict in ("holds", "does not hold", "not shown"))
-    return _row([f"[{name}](#{name})", record["source"], *numbers])
+    verdicts: dict[bool, list[str]] = {True: [], False: []}
+    for claim in record["claims"]:
+        verdicts[claim.get("published", reproduce.is_published(claim["paper"]))].append(claim["verdict"])
+    published, ours = Counter(verdicts[True]), verdicts[False]
+    numbers = (str(published[verdict]) for verdict in ("holds", "does not hold", "not shown"))
+    told = f"{ours.count('holds')} of {len(ours)}" if ours else ""
+    return _row([f"[{name}](#{name})", record["source"], *numbers, told])
 
 
 def _section(name: str, record: dict[str, Any]) -> str:

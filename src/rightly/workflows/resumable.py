@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rightly.core.errors import ArgumentError, CheckpointError, RightlyError
 from rightly.core.progress import bar
+from rightly.data.noted import read_so_far
+from rightly.workflows.job import torch_threads
 
 Row = dict[str, Any]
 
@@ -29,22 +29,27 @@ _LOOK, _LOOK_UP = 5.0, 0.5
 class Trials:
     """Trials that are trained once: each result is a line of a file, read back instead of trained again.
 
-    The file is made when the first trials are about to be trained: a run that fails before claims no folder.
+    The file is made when the first trials are about to be trained: a run that fails before claims no folder, and one
+    whose first trials fail (their data are not here) leaves nothing behind. Where data were noted (``data.noted``),
+    the file says what they held, and a run that reads others does not go on with it. A file without that goes on.
 
     Args:
         path: the file. A line cut short by a kill is dropped.
         identity: what all its trials have in common; a file with another one is not continued.
         resume: go on from an existing file.
         progress: show a bar for the trials that are left.
-        workers: processes that share them, each with one thread. This one alone writes the file.
+        workers: processes that share them. This one alone writes the file. Whatever their number, a trial has one
+            thread: the number of threads changes bits.
     """
 
     def __init__(
         self, path: Path, identity: Mapping[str, Any], *, resume: bool, progress: bool, workers: int = 1
     ) -> None:
         self.path, self.progress, self.workers = path, progress, workers
-        self._identity, self._claimed = dict(identity), False
+        self._identity = dict(identity)
+        self._claimed = self._own = self._made = False
         self._done: dict[str, Row] = {}
+        self._data: dict[str, str] = {}
         if path.exists() and not resume:
             raise self._taken()
         if path.exists():
@@ -62,16 +67,19 @@ class Trials:
             For each key, the key, the result and its ``seconds`` in one dict.
         """
         left = [key for key in keys if _name(key) not in self._done]
+        self._check_data(read_so_far())
         if not self._claimed:
             self._claim()
-        with bar(title, enabled=self.progress and bool(left)) as report:
-            for count, (key, result, seconds) in enumerate(_worked(left, work, self.workers), 1):
-                row = {"trial": dict(key), "result": result, "seconds": seconds}
-                self._append(row)
-                self._done[_name(key)] = json.loads(json.dumps(row))
-                shutil.rmtree(self.checkpoint(key), ignore_errors=True)
-                if report:
-                    report(count, len(left))
+        self._keep_data(read_so_far())
+        try:
+            with bar(title, enabled=self.progress and bool(left)) as report:
+                for count, done in enumerate(_worked(left, work, self.workers), 1):
+                    self._keep(*done)
+                    if report:
+                        report(count, len(left))
+        except RightlyError:
+            self._give_up()
+            raise
         rows = [self._done[_name(key)] for key in keys]
         return [{**row["trial"], **row["result"], "seconds": row["seconds"]} for row in rows]
 
@@ -88,13 +96,49 @@ class Trials:
         )
 
     def _claim(self) -> None:
+        self._made = not self.path.parent.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.path.touch(exist_ok=False)
         except FileExistsError:
             raise self._taken() from None  # by a run that began a moment before
         self._append({"identity": self._identity})
-        self._claimed = True
+        self._claimed = self._own = True
+
+    def _give_up(self) -> None:
+        """Neither file nor folder is left of a run, begun by this object, whose first trials failed."""
+        if self._own and not self._done and os.listdir(self.path.parent) == [self.path.name]:
+            self.path.unlink()
+            if self._made:
+                self.path.parent.rmdir()
+            self._claimed, self._own, self._data = False, False, {}
+
+    def check_data(self) -> None:
+        """Raise ``CheckpointError`` if what was read so far is not what the run began with."""
+        self._check_data(read_so_far())
+
+    def _keep(self, key: Mapping[str, Any], result: Row, seconds: float, data: Mapping[str, str]) -> None:
+        """A finished trial, and the data that it read."""
+        self._check_data(data)
+        self._keep_data(data)
+        row = {"trial": dict(key), "result": result, "seconds": seconds}
+        self._append(row)
+        self._done[_name(key)] = json.loads(json.dumps(row))
+        shutil.rmtree(self.checkpoint(key), ignore_errors=True)
+
+    def _check_data(self, read: Mapping[str, str]) -> None:
+        if other := [name for name, digest in read.items() if self._data.get(name, digest) != digest]:
+            raise CheckpointError(
+                f"{self.path} belongs to a run on other data",
+                expected={name: self._data[name] for name in other},
+                got={name: read[name] for name in other},
+                mend="resume with the data that it began with (SHA-256, shortened), or choose another --out",
+            )
+
+    def _keep_data(self, read: Mapping[str, str]) -> None:
+        if new := {name: digest for name, digest in read.items() if name not in self._data}:
+            self._append({"data": new})
+            self._data |= new
 
     def _append(self, row: Row) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -119,7 +163,9 @@ class Trials:
                 mend="resume with the same arguments, or choose another --out",
             )
         self._claimed = True
-        self._done = {_name(row["trial"]): row for row in rows[1:]}
+        self._done = {_name(row["trial"]): row for row in rows[1:] if "trial" in row}
+        for row in rows[1:]:
+            self._data |= row.get("data", {})
         whole = "".join(lines[: len(rows)])
         if whole != text:
             aside = self.path.with_name(self.path.name + ".part")
@@ -143,11 +189,11 @@ def _parsed(lines: Sequence[str]) -> Iterator[Row]:
         yield row
 
 
-Done = tuple[Mapping[str, Any], Row, float]
+Done = tuple[Mapping[str, Any], Row, float, Mapping[str, str]]
 
 
 def _worked(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], workers: int) -> Iterator[Done]:
-    """Each key with its result and seconds, as they come."""
+    """Each key with its result, its seconds and the data read so far, as they come."""
     if workers == 1:
         for key in keys:
             yield _timed(key, work)
@@ -157,8 +203,9 @@ def _worked(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], worke
 
 def _timed(key: Mapping[str, Any], work: Callable[[Row], Row]) -> Done:
     start = time.monotonic()
-    result = work(dict(key))
-    return key, result, round(time.monotonic() - start, 3)
+    with torch_threads(1):
+        result = work(dict(key))
+    return key, result, round(time.monotonic() - start, 3), read_so_far()
 
 
 def _shared(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], workers: int) -> Iterator[Done]:
@@ -184,7 +231,6 @@ def _shared(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], worke
 
 def _child(keys: Sequence[Mapping[str, Any]], work: Callable[[Row], Row], done: Any, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    torch.set_num_threads(1)
     try:
         for key in keys:
             done.put(_timed(key, work))

@@ -66,7 +66,8 @@ def features_of(encoder: TableEncoder) -> dict[str, Feature]:
     for code in encoder.codes:
         inputs = tuple(range(start, start + len(code.names)))
         if code.kind == "number":
-            found[code.column] = Feature(inputs, inputs[0], code.mean, code.scale)
+            missing = inputs[-1] if code.missing else None
+            found[code.column] = Feature(inputs, inputs[0], code.mean, code.scale, missing)
         else:
             found[code.column] = Feature(inputs)
             levels |= {f"{code.column}={level}": Feature.at(at) for level, at in zip(code.levels, inputs, strict=False)}
@@ -74,7 +75,9 @@ def features_of(encoder: TableEncoder) -> dict[str, Feature]:
     return levels | found
 
 
-def kept_rules(trials: Sequence[Mapping[str, Any]], compared: tuple[str, str]) -> list[dict[str, Any]]:
+def kept_rules(
+    trials: Sequence[Mapping[str, Any]], compared: tuple[str, str], test_share: float | None
+) -> list[dict[str, Any]]:
     """Each rule with how well it holds in both runs, over seeds, and the paired test of the difference."""
     by_arm = {arm: [trial["rules"] for trial in trials if trial["arm"] == arm] for arm in compared}
     told = []
@@ -83,7 +86,8 @@ def kept_rules(trials: Sequence[Mapping[str, Any]], compared: tuple[str, str]) -
         weights = [seed["weight"] for seed in runs[compared[1]]]
         entry = {name: rule[name] for name in ("text", "line", "threshold", "exceptions")}
         entry |= {"weight": float(np.median(weights)), "runs": {arm: _over(seeds) for arm, seeds in runs.items()}}
-        told.append(entry | {"comparison": _compared(*(runs[arm] for arm in compared))})
+        before, after = (runs[arm] for arm in compared)
+        told.append(entry | {"comparison": _compared(before, after, test_share)})
     tested = [entry["comparison"] for entry in told if entry["comparison"] is not None]
     for one, p in zip(tested, adjust([one["p"] for one in tested]), strict=True):
         one["p_adjusted"] = p
@@ -99,11 +103,15 @@ def _over(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _compared(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _compared(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], test_share: float | None
+) -> dict[str, Any] | None:
     """The share of examples on which it holds, after less before."""
     pairs = [
         (a["holds"], b["holds"])
         for a, b in zip(before, after, strict=True)
         if a["holds"] is not None and b["holds"] is not None
     ]
-    return compare([a for a, _ in pairs], [b for _, b in pairs]).as_dict() if pairs else None
+    if not pairs:
+        return None
+    return compare([a for a, _ in pairs], [b for _, b in pairs], test_share=test_share).as_dict()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,15 @@ from rightly.attributions import (
     phrase_scores,
 )
 from rightly.core import autodiff, seeding
+from rightly.core.annotation import needed
+from rightly.core.batch import outputs_of, tensors
 from rightly.data import Sentences, SentimentTreebank, Vocabulary
+from rightly.data.vocabulary import UNKNOWN
 from rightly.objectives import Objective
+from rightly.objectives.model_term import Batch, ModelTerm
+from rightly.objectives.perturbed import divergence
+from rightly.objectives.term import Schedule, Weight
+from rightly.priors.base import Level
 from rightly.references import Constant, Sample
 from rightly.spaces import Layer
 from rightly.training import fit
@@ -47,6 +54,42 @@ class Reader(nn.Module):
         states = self.lstm(self.embedding(tokens))[0]
         last = (tokens != 0).sum(1) - 1
         return self.scores(self.dropout(states[torch.arange(len(tokens), device=tokens.device), last]))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class HiddenWords(ModelTerm):
+    """The sentence gets the same answer when its irrelevant words are not known: ``recipes.agreement`` for words.
+
+    Both answers are trained, and read with the same dropout; a sentence without irrelevant words counts zero. The
+    annotation is (B, T, 1).
+    """
+
+    weight: Weight = 1.0
+    name: str = "hidden_words"
+    schedule: Schedule = field(default_factory=Schedule)
+
+    @property
+    def level(self) -> Level:
+        """A number a sentence."""
+        return "example"
+
+    @property
+    def about(self) -> str:
+        """In words."""
+        return "agreement with irrelevant words hidden"
+
+    def of(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The divergence of each sentence's two answers (B,)."""
+        (tokens,) = tensors(batch.inputs)
+        region, _ = needed(batch.annotation, "irrelevant", tokens.unsqueeze(2).float())
+        hidden = torch.where(region[..., 0] > 0, UNKNOWN, tokens)
+        draws = batch.generator or seeding.generator("hidden words")
+        drawn = int(torch.randint(2**62, (), generator=draws))
+        answers = []
+        for sentence in (hidden, tokens):
+            with seeding.guarded(drawn), autodiff.own_buffers(model):
+                answers.append(outputs_of(model(sentence)))
+        return torch.where(region.flatten(1).any(1), divergence(*answers), 0)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,13 @@ _TOP = 10
 
 _BOUNDS = {"gini": (0.0, 1.0), "inside": (0.0, 1.0), "completeness_gap": (0.0, math.inf)}
 
+_RESPLIT = (
+    "Each seed splits the same data anew. The intervals of single models are 95 % intervals of the mean over these "
+    "splits (Student's t): they take the splits for independent, though these share rows, and are too narrow for data "
+    "that are not here. The differences and their p are corrected for that (Nadeau and Bengio 2003)."
+)
+_GIVEN = "Intervals are 95 % intervals of the mean over seeds (Student's t), on the data given for each seed."
+
 Trials = Sequence[dict[str, Any]]
 
 
@@ -47,13 +54,13 @@ def record_of(
         },
         "data": data,
         "runs": runs,
-        "comparison": _comparison(runs, compared),
+        "comparison": _comparison(runs, compared, case.test_share),
         "attribution": "They are expected gradients of the prediction, compared with the training rows.",
-        "intervals": "95 % confidence intervals of the mean over seeds (Student's t); each seed has its own split",
+        "intervals": _RESPLIT if case.resplit else _GIVEN,
         "seconds": seconds,
     }
     if case.rules is not None:
-        record["rules"] = kept_rules(trials, compared)
+        record["rules"] = kept_rules(trials, compared, case.test_share)
     return record | {"conclusion": conclusion_of(record, compared)}
 
 
@@ -106,18 +113,19 @@ def _importances(trials: Trials) -> list[dict[str, Any]]:
     return found
 
 
-def _comparison(runs: dict[str, Any], compared: tuple[str, str]) -> dict[str, Any]:
+def _comparison(runs: dict[str, Any], compared: tuple[str, str], test_share: float | None) -> dict[str, Any]:
     first, second = (runs[name] for name in compared)
     names = {"run": compared[1], "against": compared[0]}
     table = {}
     for name, metric in first["metrics"]["test"].items():
-        found = compare(metric["values"], second["metrics"]["test"][name]["values"]).as_dict()
+        values = (metric["values"], second["metrics"]["test"][name]["values"])
+        found = compare(*values, test_share=test_share).as_dict()
         table[name] = found | names | {"higher_is_better": METRICS[name].higher_is_better}
     for name in ("gini", "inside"):
         if name in first["explanations"] and name in second["explanations"]:
             values = (first["explanations"][name]["values"], second["explanations"][name]["values"])
             better = {"higher_is_better": False} if name == "inside" else {}
-            table[name] = compare(*values).as_dict() | names | better
+            table[name] = compare(*values, test_share=test_share).as_dict() | names | better
     for entry, p in zip(table.values(), adjust([entry["p"] for entry in table.values()]), strict=True):
         entry["p_adjusted"] = p
     return table

@@ -87,6 +87,7 @@ def _plain_case(
         shades=_shades(table, parts[2]),
         classes=table.classes,
         attached={"encoder": encoder.to_json(), "label": table.label, "label_scale": scale},
+        resplit=True,
     )
 
 

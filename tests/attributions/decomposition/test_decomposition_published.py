@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import rightly as rt
+from attributions.decomposition import acd_scores
 from attributions.decomposition.models import MnistNet, Recurrent, calibrated
 from contracts.problems import draws, normal
 from rightly.attributions.decomposition import Convention
@@ -255,3 +256,54 @@ def test_a_bias_is_divided_as_the_parts_are():
         model, torch.ones(1, 2).double(), torch.eye(2, dtype=torch.bool), convention=exact
     )
     assert torch.allclose(found.relevant[0, :, 0], torch.tensor([1 + 8 / 4, -3 + 8 * 3 / 4], dtype=torch.float64))
+
+
+# ---- what the authors' package gives
+
+
+@pytest.fixture(scope="module")
+def stored():
+    with np.load(acd_scores.FILE, allow_pickle=False) as file:
+        return dict(file)
+
+
+#: the requirement is 1e-6
+AGREED = 1e-12
+
+
+def agree(found: torch.Tensor, theirs: np.ndarray) -> bool:
+    size = np.abs(theirs).max()
+    assert size > 0.1
+    return bool(np.abs(found.numpy() - theirs).max() < AGREED * size)
+
+
+def test_pictures_get_the_scores_of_the_authors_package(stored):
+    model = acd_scores.given(stored, "pictures", acd_scores.pictures())
+    images, regions = (torch.from_numpy(stored[name]) for name in ("images", "regions"))
+    found = rt.contextual_decomposition(model, images, regions, convention="published")
+    assert agree(found.relevant, stored["relevant"])
+    assert agree(found.irrelevant, stored["rest"])
+    # and only that convention gives them
+    assert not agree(
+        rt.contextual_decomposition(model, images, regions, convention="shapley").relevant, stored["relevant"]
+    )
+
+
+def test_phrases_get_the_scores_of_the_authors_package(stored):
+    model, tokens = acd_scores.given(stored, "sentences", acd_scores.sentences()), torch.from_numpy(stored["tokens"])
+    regions = torch.zeros(len(acd_scores.spans()), acd_scores.WORDS, 1, dtype=torch.bool)
+    for region, (first, last) in zip(regions, acd_scores.spans(), strict=True):
+        region[first : last + 1] = True
+    space = rt.spaces.Layer("embed")
+    found = rt.contextual_decomposition(model, tokens, regions, convention="published", space=space)
+    assert agree(found.relevant[0], stored["spans"])
+    assert agree(found.irrelevant[0], stored["spans_rest"])
+    exclusive = Convention(share="half", soft=0.0, span_end="exclusive")
+    other = rt.contextual_decomposition(model, tokens, regions, convention=exclusive, space=space)
+    assert not agree(other.relevant[0], stored["spans"])
+
+
+def test_the_stored_scores_are_what_the_package_gives(stored):
+    pytest.importorskip("acd", reason="the authors' package, acd 0.0.2, is not installed: only its scores are stored")
+    for name, value in acd_scores.scores(stored).items():
+        assert np.allclose(value, stored[name], rtol=1e-9, atol=1e-12)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
-from attributions.decomposition.models import ZOO
+import rightly as rt
+from attributions.decomposition.models import ZOO, vectors
 from contracts import decomposition as checks
 
 CONVENTIONS = ["first", "shapley"]
@@ -43,3 +46,21 @@ def test_examples_do_not_meet(name, convention):
 
 def test_the_zoo_is_not_small():
     assert len(ZOO) >= 30
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_rounding_does_not_grow_with_depth(convention):
+    """What rounding leaves of nothing is given no share of a bias: after 60 layers it would be everything."""
+    layers = [layer for _ in range(60) for layer in (nn.Linear(16, 16), nn.ReLU())]
+    checks.check_edges(vectors(nn.Sequential(*layers, nn.Linear(16, 3)), 16), convention=convention)
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["many at once, in blocks", "recorded"])
+def test_regions_of_large_layers_are_each_on_its_own(grad):
+    """Shares of what does not fit into a cache are taken block by block: of examples, regions and odd rests of them."""
+    model = nn.Sequential(nn.Conv2d(1, 24, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(24 * 13 * 13, 3))
+    case = vectors(model, 1, 28, 28, batch=2)
+    regions = checks.regions_of(case.shape, 21)
+    whole = rt.contextual_decomposition(case.model, case.inputs, regions, create_graph=grad).relevant.detach()
+    alone = [rt.contextual_decomposition(case.model, case.inputs, region[None]).relevant for region in regions]
+    assert (whole - torch.cat(alone, 1)).abs().max() <= checks.CLOSE * whole.abs().max()

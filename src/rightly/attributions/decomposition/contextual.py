@@ -25,8 +25,8 @@ from rightly.spaces import Input
 Unknown = Literal["error", "shapley"]
 Progress = Callable[[int, int], None]
 
-#: numbers of the largest tensor, times regions, in one pass: about what stays in a processor's cache
-_NUMBERS_A_PASS = 2**20
+#: numbers of the largest tensor, times regions, in one pass: each pass computes the totals again
+_NUMBERS_A_PASS = 2**22
 #: how much larger the largest tensor is taken to be than the input, before it was met
 _GROWTH = 4
 
@@ -41,7 +41,8 @@ class Decomposition:
         stability: (B, R), where it was asked for: how far the relevant parts move when ``soft`` is doubled, over the
             largest output. Large where rounding errors or conventions, not the model, decide who gets the biases.
         operations: how each operation was decomposed, by name: "rule" from the table, "body" of a Python function,
-            "shapley" for an operation without a rule.
+            "shapley" for an operation without a rule. "random numbers" are among them, as "drawn", where the model
+            drew some that no mode turns off: the same ones at every call.
     """
 
     relevant: Tensor
@@ -58,7 +59,7 @@ class Decomposition:
 def contextual_decomposition(
     model: Model,
     inputs: Inputs,
-    regions: Tensor,
+    regions: Tensor | Callable[[Tensor], Tensor],
     *,
     convention: Name | Convention = "first",
     space: Space | None = None,
@@ -79,7 +80,8 @@ def contextual_decomposition(
         inputs: a tensor (B, ...), or a tuple or dict of such tensors. Token numbers (B, T) can be split as they are:
             a region is a choice of tokens.
         regions: bool, (R, *F) for all examples or (B, R, *F) for each its own, where an example of the space has the
-            shape (*F). Dimensions of size 1 stand for all of theirs: (R, 1, H, W) for all channels.
+            shape (*F). Dimensions of size 1 stand for all of theirs: (R, 1, H, W) for all channels. Or a function that
+            makes them of the coordinates (B, *F).
         convention: who gets what two parts do together: ``"first"``, as published; ``"shapley"``, averaged;
             ``"published"``, as ``"first"``, biases as in the authors' package; or a ``Convention``.
         space: what is split; the (first) input by default.
@@ -97,10 +99,11 @@ def contextual_decomposition(
 
     Source: Murdoch et al. (2018) for recurrent nets, Singh et al. (2022), section 2.1, for all others.
     """
-    masks = check_regions(regions)
+    given = regions if callable(regions) else check_regions(regions)
 
     def parts(coordinates: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
         whole = choices(coordinates)
+        masks = check_regions(given(coordinates)) if callable(given) else given
         return *spread(masks, coordinates), lambda mask: whole * mask
 
     return _decomposed(model, inputs, parts, convention, space, unknown, chunk_size, create_graph, training, stability)
@@ -232,12 +235,14 @@ def split_outputs(
     with _named_errors():
         while done < count:
             now = slice(done, min(done + (chunk_size or max(1, _NUMBERS_A_PASS // largest)), count))
-            with seeding.guarded("decomposition") if guard else nullcontext():
+            with seeding.guarded("decomposition") if guard else nullcontext(lambda: False) as drawn:
                 if now.stop - now.start == 1:
                     part, outputs = one(blocks[done], own[done])
                     found.append((part.unsqueeze(0), outputs))
                 else:
                     found.append(autodiff.over_parts(one, blocks[now], own[now]))
+                if drawn():
+                    used["random numbers"] = "drawn"
             lost = _without_number(*found[-1])
             if lost is not None:
                 if guard:  # once more, to find out where

@@ -61,6 +61,20 @@ class Hierarchy:
                 found[node.atoms] = number
         return found.reshape(self.layout.shape)
 
+    def drawn(self, round: int) -> tuple[Tensor, Tensor]:
+        """``level`` as it is drawn on the example: numbers of groups counted from 0, and (G,) the groups' scores.
+
+        Returns:
+            The example's shape (*F), dimensions of size 1 standing for all of theirs, int, -1 where there is no group.
+        """
+        level = self.level(round)
+        present = level[level >= 0].unique().tolist()
+        whole = self.layout.regions(torch.ones(1, level.numel(), dtype=torch.bool))[0]
+        groups = torch.full_like(whole, -1, dtype=torch.long)
+        for number, node in enumerate(present):
+            groups[self.region(node)] = number
+        return groups, torch.tensor([self.nodes[node].score for node in present])
+
     def phrases(self, words: Sequence[str]) -> list[tuple[str, float]]:
         """The groups of a row of words, in the order in which they were made, as (phrase, score).
 

@@ -12,6 +12,8 @@ from rightly.report.png import data_uri
 _MOST_PIXELS = 288
 
 _SIDE = 120.0
+#: how far black is lifted, and how much of a pixel is its group's colour
+_FAINT, _WASH = 0.25, 0.7
 
 
 def shrunk(array: Floats) -> Floats:
@@ -42,9 +44,24 @@ def span_of(maps: list[Floats]) -> float:
     return most or max((float(size.max()) for size in sizes), default=0.0) or 1.0
 
 
+def filled(image: Floats, groups: Floats, colours: Bytes) -> Bytes:
+    """The image in grey, each group of pixels washed with its colour: (H, W) of group numbers, -1 for none."""
+    grey = image if image.ndim == 2 else image.mean(2)
+    pixels = np.repeat(_FAINT + (1 - _FAINT) * np.clip(grey, 0, 1)[:, :, None], 3, 2)
+    inside = groups >= 0
+    wash = colours[groups[inside].astype(int)] / 255
+    pixels[inside] = (1 - _WASH) * pixels[inside] + _WASH * wash
+    return shade(pixels)
+
+
 def outline(annotation: Floats) -> str:
     """Path data along the border between marked (over a half) and unmarked pixels, in pixel units."""
-    marked = np.pad(np.asarray(annotation) > 0.5, 1)
+    return borders(np.where(np.asarray(annotation) > 0.5, 0.0, -1.0))
+
+
+def borders(groups: Floats) -> str:
+    """Path data along the borders between pixels of different groups, in pixel units; -1 is no group."""
+    marked = np.pad(np.asarray(groups), 1, constant_values=-1)
     across = marked[1:, 1:-1] != marked[:-1, 1:-1]  # (H + 1, W): a border above row y at column x
     along = marked[1:-1, 1:] != marked[1:-1, :-1]  # (H, W + 1)
     parts = [f"M{x} {y}h{size}" for y, row in enumerate(across) for x, size in _stretches(row)]
@@ -58,8 +75,13 @@ def _stretches(line: np.typing.NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(start), int(end - start)) for start, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def picture(title: str, description: str, pixels: Bytes, size: tuple[int, int], border: str = "") -> str:
-    """Draw pixels, scaled to a panel, with an outline (path data in pixels of an image of ``size``) on top."""
+def picture(
+    title: str, description: str, pixels: Bytes, size: tuple[int, int], border: str = "", *, dashed: bool = True
+) -> str:
+    """Draw pixels, scaled to a panel, with an outline (path data in pixels of an image of ``size``) on top.
+
+    An outline that is not ``dashed`` is a thin line.
+    """
     height, width = size
     scale = _SIDE / max(height, width)
     shown = svg.element(
@@ -75,15 +97,19 @@ def picture(title: str, description: str, pixels: Bytes, size: tuple[int, int], 
     frame = svg.element(
         "rect", x=0.5, y=0.5, width=width * scale - 1, height=height * scale - 1, fill="none", stroke="#b5b5b5"
     )
-    body = shown + frame + _border(border, scale)
+    strokes = _DASHES if dashed else _LINE
+    body = shown + frame + _border(border, scale, strokes)
     return svg.document(width * scale, height * scale, title, description, body)
 
 
-def _border(data: str, scale: float) -> str:
-    """A white line with black dashes on it: seen on any colour."""
+#: colour, width and dashes: a white line with black dashes on it is seen on any colour
+_DASHES: list[tuple[str, float, str | None]] = [(PAPER, 2.4, None), (INK, 1.4, "3 2.4")]
+_LINE: list[tuple[str, float, str | None]] = [(INK, 0.9, None)]
+
+
+def _border(data: str, scale: float, strokes: list[tuple[str, float, str | None]]) -> str:
     if not data:
         return ""
-    strokes = [(PAPER, 2.4, None), (INK, 1.4, "3 2.4")]
     return "".join(
         svg.element(
             "path",

@@ -61,9 +61,13 @@ def _choices(record: Record, found: Record, runs: list[Run]) -> Table:
         test = (run.record["metrics"]["test"].get(metric) or {}).get("mean")
         cells = [Cell(run.title), *(_cell(told[key]) for key in ("train", "validation")), _cell(test)]
         cells += [Cell(_leans_on(run))] if named else []
-        rows.append([*cells, Cell("yes" if run.name in found["distinct"] else "no")])
+        own = "yes" if run.name in found["distinct"] else "no"
+        rows.append([*cells, Cell(own, "no better than one answer for all" if told.get("better") is False else "")])
     caption = f"The models side by side: {'accuracy' if metric == 'accuracy' else 'R2'}."
-    note = f"A reason of its own: accurate, within {found['tolerance']:g} of the best, and not like a model above it."
+    note = (
+        f"A reason of its own: accurate, within {found['tolerance']:g} of the best, better than one answer for all, "
+        "and not like a model above it."
+    )
     return Table(caption, columns, rows, frozenset({1, 2, 3}), stacked=True, note=note)
 
 

@@ -27,7 +27,7 @@ def maps(record: Record, figures: Record) -> Section | None:
     marked = any(example.get("annotation") is not None for example in examples)
     note = f"{_NOTE} {_OUTLINE}" if marked else _NOTE
     rows = [(str(example.get("title") or ""), _row(record, example)) for example in examples]
-    return Section("maps", "Where the models look", [Gallery(_CAPTION, note, rows, _legend())])
+    return Section("maps", "Where the models look", [Gallery(_CAPTION, note, rows, legend())])
 
 
 def _row(record: Record, example: Record) -> list[Picture]:
@@ -50,7 +50,7 @@ def _row(record: Record, example: Record) -> list[Picture]:
     return row
 
 
-def _legend() -> str:
+def legend() -> str:
     """The colour bar of the maps."""
     steps, left, wide, width = 41, 58.0, 140.0, 256.0
     blocks = [

@@ -51,6 +51,9 @@ def _holding(found: list[Record], runs: list[Run]) -> Table:
         for rule in found
     ]
     note = "Difference: the share with the rules less the share without. p is corrected for the number of rules."
+    comparisons = [rule.get("comparison") or {} for rule in found]
+    if tests := sorted({entry["test"] for entry in comparisons if entry.get("test")}):
+        note += f" Test: {', '.join(tests)}."
     numeric = frozenset(range(1, len(runs) + 4))
     return Table("Share of the examples on which each rule holds.", columns, rows, numeric, stacked=True, note=note)
 

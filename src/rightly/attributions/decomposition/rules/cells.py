@@ -83,7 +83,8 @@ def gate(function: Callable[[Tensor], Tensor], pair: Pair, bias: Tensor) -> tupl
     """
     before = pair.total + bias
     value, alone = function(before), function(bias)
-    part = (function(pair.part + bias) - alone + value - function(before - pair.part)) / 2
+    # what has no parts comes first, and nothing still comes of nothing, to the last bit
+    part = (function(pair.part + bias) - function(before - pair.part) + (value - alone)) / 2
     return value, part, alone
 
 
@@ -119,14 +120,19 @@ def _shown(cells: Pair, output: Pair, weights: Weights) -> State:
 def _lstm(inputs: Pair, state: State, weights: Weights, own: Tensor) -> State:
     """As published: what touches the other part is the other part's; the output gate is held."""
     hidden, cells = state
-    zi, zf, zg, zo = _gates(inputs, hidden, weights, 4)
-    ci, cf, cg, co = _biased(weights, 4)
-    i, i_part, i_alone = gate(torch.sigmoid, zi, ci)
-    f, f_part, f_alone = gate(torch.sigmoid, zf, cf)
-    g, g_part, g_alone = gate(torch.tanh, zg, cg)
-    part = (f_part + f_alone) * cells.part + i_part * (g_part + g_alone) + i_alone * g_part + own * i_alone * g_alone
-    cells = Pair(f * cells.total + i * g, part)
-    opened = torch.sigmoid(zo.total + co)
+    size = len(weights.hidden) // 4
+    biases = torch.cat(_biased(weights, 4))
+    total = inputs.total + F.linear(hidden.total, weights.hidden)
+    part = inputs.part[..., : 3 * size] + F.linear(hidden.part, weights.hidden[: 3 * size])  # none of the output gate
+    both, last = slice(0, 2 * size), slice(2 * size, 3 * size)
+    (i, f), (i_part, f_part), (i_alone, f_alone) = (
+        x.chunk(2, -1) for x in gate(torch.sigmoid, Pair(total[..., both], part[..., both]), biases[both])
+    )
+    g, g_part, g_alone = gate(torch.tanh, Pair(total[..., last], part[..., last]), biases[last])
+    kept = (f_part + f_alone) * cells.part
+    new = torch.addcmul(i_alone * g_part, i_part, g_part + g_alone)
+    cells = Pair(f * cells.total + i * g, torch.addcmul(kept + new, own, i_alone * g_alone))
+    opened = torch.sigmoid(total[..., 3 * size :] + biases[3 * size :])
     return _shown(cells, _squashed(cells).map(lambda x: opened * x), weights)
 
 

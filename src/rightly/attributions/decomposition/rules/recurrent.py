@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rightly.attributions.decomposition.convention import Convention
 from rightly.attributions.decomposition.rules.cells import Pair, Weights, cell, owned
 from rightly.attributions.decomposition.split import Split, dropout_mask, first
 from rightly.attributions.decomposition.table import MURDOCH, OURS, Args, Kwargs, rule
+from rightly.core import autodiff
 
 _LSTM = "c_b = (f_b + f(c)) c_b + i_b (g_b + g(c)) + i(c) g_b + own i(c) g(c); h_b = o(t) tanh_b(c)"
 
@@ -121,11 +123,35 @@ def _one(
     there: Tensor | None,
     reverse: bool,
 ) -> tuple[Pair, list[Pair]]:
-    """One layer in one direction."""
+    """One layer in one direction; where nothing is recorded, its many small steps on tensors as they lie in memory."""
+    laid = autodiff.laid_out(*series, own, *(each for pair in state for each in pair))
+    if laid is None or len(laid[0][0]) != 1:
+        return _steps(kind, source.run.convention, series, own, state, weights, there, reverse)
+    tensors, one_of = laid
+    with autodiff.outside_blocks():
+        total, part, own = (each.transpose(0, 1) for each in tensors[:3])  # (T, R or 1, B, ...)
+        begin = [Pair(*pair) for pair in zip(tensors[3::2], tensors[4::2], strict=True)]
+        hidden, ends = _steps(kind, source.run.convention, Pair(total, part), own, begin, weights, there, reverse)
+        made = [Pair(hidden.total[:, 0], hidden.part.transpose(0, 1)), *(Pair(end.total[0], end.part) for end in ends)]
+    series, *ends = (Pair(pair.total, one_of(pair.part)) for pair in made)
+    return series, ends
+
+
+def _steps(
+    kind: str,
+    convention: Convention,
+    series: Pair,
+    own: Tensor,
+    state: list[Pair],
+    weights: Weights,
+    there: Tensor | None,
+    reverse: bool,
+) -> tuple[Pair, list[Pair]]:
+    """Step by step along the first dimension."""
     projected = series.map(lambda x: torch.nn.functional.linear(x, weights.inputs))
     length = len(projected.total)
-    step = cell(kind, source.run.convention)
-    if source.run.convention.span_end == "exclusive":  # the last step of a span has none of its biases
+    step = cell(kind, convention)
+    if convention.span_end == "exclusive":  # the last step of a span has none of its biases
         none = torch.zeros_like(own[:1])
         own = own * torch.cat([none, own[:-1]] if reverse else [own[1:], none])
     totals, parts = projected.total.unbind(0), projected.part.unbind(0)
