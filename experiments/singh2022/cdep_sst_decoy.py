@@ -273,8 +273,8 @@ _CONTESTS = [
     _contest(_BARE, "taken_out"),
 ]
 _NOTES = [
-    "As in the authors' code the decoy is in every training sentence. Validation sentences, by which the best epoch and "
-    "the strengths are chosen for all ways alike, are as they were; who knows where decoys are can take them out.",
+    "As in the authors' code the decoy is in every training sentence. Validation sentences, by which the best epoch "
+    "and the strengths are chosen for all ways alike, are as they were; who knows where decoys are can take them out.",
     "CDEP is as published for text: minus the log-softmax over the decoy's part and the rest, of the label's score. "
     "Right reasons is the squared gradient of the label's log-probability with respect to the decoy's word vector.",
     "'Decoys taken out' knows where they are in training and needs no term. 'A random word' is CDEP on another word of "
