@@ -452,3 +452,9 @@ def test_bad_arguments_are_named(make, error):
     with pytest.raises(error) as caught:
         make()
     assert caught.value.expected is not None
+
+
+def test_plain_gradients_are_not_taken_for_those_along_paths():
+    signals = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ArgumentError, match="not along paths"):
+        rt.distill_wavelet(None, signals, gradients=signals, attribution=rt.IntegratedGradients(n_steps=2), steps=1)

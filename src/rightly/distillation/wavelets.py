@@ -228,10 +228,10 @@ def distill_wavelet(
         else:
             draws = seeding.generator("distil_wavelet paths", seed)
             gradients = path_gradients(attribution, model, signals, labels, generator=draws)
-    elif isinstance(gradients, PathGradients) is isinstance(attribution, str):
+    elif not isinstance(attribution, str) and not isinstance(gradients, PathGradients):
         raise ArgumentError(
-            "the gradients are not of this attribution",
-            expected="input_gradients for a word, path_gradients for an attribution along paths",
+            "the gradients are not along paths",
+            expected="path_gradients(attribution, model, signals)",
             got=f"{type(gradients).__name__} and {attribution!r}",
         )
     moves = None
