@@ -86,15 +86,12 @@ class ModelTerm(ABC):
     @final
     def measured(self, model: nn.Module, batch: Batch) -> Tensor:
         """The number () that the weight multiplies."""
-        return self._mean(self.of(model, batch), batch)
+        return self.measured_with_outputs(model, batch)[0]
 
     @final
     def measured_with_outputs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The same, and the outputs that came along."""
         value, outputs = self.with_outputs(model, batch)
-        return self._mean(value, batch), outputs
-
-    def _mean(self, value: Tensor, batch: Batch) -> Tensor:
         expected = (rows(batch.inputs),) if self.level == "example" else ()
         if value.shape != expected:
             raise ShapeError(
@@ -102,7 +99,7 @@ class ModelTerm(ABC):
                 expected=expected,
                 got=tuple(value.shape),
             )
-        return value.mean() if self.level == "example" else value
+        return value.mean() if self.level == "example" else value, outputs
 
     @property
     def module(self) -> nn.Module | None:

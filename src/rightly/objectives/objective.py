@@ -295,7 +295,7 @@ class Objective(nn.Module):
         outputs = None
         keep = torch.is_grad_enabled()
         if isinstance(term, ModelTerm):
-            return self._model_penalty(term, Batch(inputs, labels, annotation, generator), keep, share)
+            return self._model_penalty(term, Batch(inputs, labels, annotation, generator), keep)
         if keep and term.fraction < 1:
             share = False
             index = _some(rows(inputs), term.fraction, generator or seeding.generator("fraction"))
@@ -312,12 +312,8 @@ class Objective(nn.Module):
             self._prove_connected(term, penalty)
         return penalty, outputs
 
-    def _model_penalty(self, term: ModelTerm, batch: Batch, keep: bool, share: bool) -> tuple[Tensor, Tensor | None]:
-        outputs = None
-        if share:
-            penalty, outputs = term.measured_with_outputs(self.model, batch)
-        else:
-            penalty = term.measured(self.model, batch)
+    def _model_penalty(self, term: ModelTerm, batch: Batch, keep: bool) -> tuple[Tensor, Tensor | None]:
+        penalty, outputs = term.measured_with_outputs(self.model, batch)
         if keep and term.name not in self._connected:
             self._prove_connected(term, penalty)
         return penalty, outputs
