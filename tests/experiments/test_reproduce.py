@@ -250,6 +250,7 @@ def test_runs_from_end_to_end(name, finished):
         assert claim["claim"] in told
         assert claim["verdict"] in told
         assert claim["published"] is reproductions.is_published(claim["paper"])
+        assert not (claim["published"] and "(ours)" in claim["claim"])
     assert record["reduction"] in told
 
 
@@ -531,3 +532,11 @@ def test_claims_of_ours_are_counted_apart():
         "0 of 1 claims that are ours alone hold here. Small.",
         "Not shown. c: 1.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("paper", "expected"),
+    [("-", False), ("not published", False), ("not in the paper", False), ("55 %", True), ("in words", True)],
+)
+def test_a_statement_of_ours_is_not_the_papers(paper, expected):
+    assert reproductions.Claim("it works", paper, "it does", True).published is expected
