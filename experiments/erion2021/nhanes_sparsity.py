@@ -67,7 +67,7 @@ def run(settings: Settings) -> Outcome:
     references = settings.sized(smoke=5, reduced=100, full=100)
     table = _table(settings, years)
     study = Study(table, chance=chance, k=k, references=references, epochs=epochs, engine=settings.engine)
-    splits = settings.sized(smoke=2, reduced=200, full=200)
+    splits = settings.sized(smoke=2, reduced=200 if settings.dataset == DATASETS[0] else 60, full=200)
     wide = settings.sized(smoke=[1.0], reduced=_grid(-7, 5, 1), full=_grid(-7, 5, 0.1))
     rates = settings.sized(smoke=[0.5], reduced=[0.1, 0.3, 0.5, 0.7, 0.9], full=[i / 122 for i in range(1, 122)])
     tuned = [arm for arm in ARMS if arm != "plain" and not ARMS[arm].rates]
