@@ -81,20 +81,7 @@ class TestArchitectures:
         assert sum("Not tried" in line for line in architectures.page()) == 2
 
 
-#: deep nets with batch norm in which rounding still grows by its share of biases: a full region is not yet the output
-GROWS = (
-    *("resnext50_32x4d", "densenet121", "googlenet", "inception_v3", "shufflenet_v2_x0_5", "mobilenet_v3_small"),
-    *("mnasnet0_5", "efficientnet_b0", "efficientnet_v2_s", "regnet_x_400mf", "regnet_y_400mf"),
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="rounding grows")) if name in GROWS else name
-        for name in architectures.TORCHVISION
-    ],
-)
+@pytest.mark.parametrize("name", architectures.TORCHVISION)
 def test_torchvision(name):
     pytest.importorskip("torchvision.models", reason="torchvision is not installed: no part of the library needs it")
     assert architectures.try_torchvision(name).ok

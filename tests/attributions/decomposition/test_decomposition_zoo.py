@@ -55,6 +55,28 @@ def test_rounding_does_not_grow_with_depth(convention):
     checks.check_edges(vectors(nn.Sequential(*layers, nn.Linear(16, 3)), 16), convention=convention)
 
 
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_the_whole_stays_the_whole_through_batch_norms(convention):
+    """A norm takes off most of what it gets: the rounding of it is large beside what is left."""
+    layers = [layer for _ in range(30) for layer in (nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU())]
+    case = vectors(nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 16, 3)), 6, 4, 4, batch=2)
+    whole = torch.ones(1, *case.shape, dtype=torch.bool)
+    found = rt.contextual_decomposition(case.model, case.inputs, whole, convention=convention)
+    assert torch.equal(found.relevant[:, 0], found.outputs)
+
+
+def test_the_whole_stays_the_whole_beside_large_biases():
+    """What a layer makes is known up to the rounding of the bias that is added to it."""
+    layers = [layer for _ in range(8) for layer in (nn.Linear(16, 16), nn.ReLU())]
+    case = vectors(nn.Sequential(*layers), 16)
+    with torch.no_grad():
+        for layer in layers[::2]:
+            layer.weight.mul_(1e-3)
+            layer.bias.mul_(30.0)
+    found = rt.contextual_decomposition(case.model, case.inputs, torch.ones(1, 16, dtype=torch.bool))
+    assert torch.equal(found.relevant[:, 0], found.outputs)
+
+
 @pytest.mark.parametrize("grad", [False, True], ids=["many at once, in blocks", "recorded"])
 def test_regions_of_large_layers_are_each_on_its_own(grad):
     """Shares of what does not fit into a cache are taken block by block: of examples, regions and odd rests of them."""

@@ -66,27 +66,28 @@ class Run:
     largest: int = 0
     watch: bool = False
 
-    def share(self, part: Tensor, whole: Tensor, shift: Tensor, dims: Sequence[int]) -> Tensor:
-        """``part`` with its share of the constant ``shift``; a layer is what spans ``dims``. See ``core.kernels``."""
+    def share(self, part: Tensor, total: Tensor, shift: Tensor, dims: Sequence[int]) -> Tensor:
+        """``part`` with its share of the constant ``shift``, which ``total`` has in it; a layer is what spans ``dims``.
+
+        See ``core.kernels``.
+        """
         chosen = self.convention.share
-        shape = whole.shape
+        shape = total.shape
         if part.shape != shape:
             part = part.expand(shape)
-        if whole.is_complex():
-            one, both, added = (torch.view_as_real(x.to(whole.dtype).expand(shape)) for x in (part, whole, shift))
-            made = self.share(one, both, added, [dim % whole.ndim for dim in dims])
+        if total.is_complex():
+            one, both, added = (torch.view_as_real(x.to(total.dtype).expand(shape)) for x in (part, total, shift))
+            made = self.share(one, both, added, [dim % total.ndim for dim in dims])
             return torch.view_as_complex(made.contiguous())
         if chosen == "layer":
-            layer = tuple(sorted({dim % whole.ndim for dim in dims})) if whole.ndim else ()
-            return share(part, whole, shift, self.place(whole, layer), layer or None, self.convention.soft)
-        known = torch.full((), 0.5 if chosen == "half" else 0.0, dtype=whole.dtype, device=whole.device)
-        return share(part, whole, shift, known, None, self.convention.soft)
+            layer = tuple(sorted({dim % total.ndim for dim in dims})) if total.ndim else ()
+            return share(part, total, shift, self.place(total, layer), layer or None, self.convention.soft)
+        known = torch.full((), 0.5 if chosen == "half" else 0.0, dtype=total.dtype, device=total.device)
+        return share(part, total, shift, known, None, self.convention.soft)
 
     def alone(self, constant: Tensor) -> Tensor:
         """The part of a constant that meets nothing."""
-        return self.share(
-            self.nothing(constant), torch.zeros_like(constant), constant, (-1,) if constant.ndim > 1 else ()
-        )
+        return self.share(self.nothing(constant), constant, constant, (-1,) if constant.ndim > 1 else ())
 
     def nothing(self, like: Tensor) -> Tensor:
         """The zero of a part, which is a zero for each of the regions."""
@@ -262,7 +263,7 @@ def affine(
     """
     part = run(source.relevant)
     if shift is not None:
-        part = source.run.share(part, total - shift, shift, dims)
+        part = source.run.share(part, total, shift, dims)
     return source.made(total, part)
 
 
@@ -290,7 +291,7 @@ def joint(func: Callable[..., Tensor], *items: Any, dims: Sequence[int] = (-1,))
         else:
             whole = among(lambda split: torch.ones_like(split.total, dtype=split.relevant.dtype))
             credited = 1 - whole
-        return source.run.share(part, whole, credited, dims)
+        return source.run.share(part, whole + credited, credited, dims)
 
     return source.made(total, Part(None, made) if any(part.waits for part in parts.values()) else made())
 

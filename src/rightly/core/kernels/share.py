@@ -14,32 +14,34 @@ from rightly.core.kernels.function import Kernel
 TINY = 1e-20
 #: and in the gradient, where the published share has no bound
 _STEEP = 1e-12
-#: steps of rounding that a part is not told from, over the mean of its layer; in half precision less
+#: steps of rounding that a part is not told from, over the size of its layer; in half precision less
 _ROUNDED, _MOST_ROUNDED = 64, 1e-4
 #: numbers of a block whose handful of temporaries stay in a processor's cache
 _BLOCK = 2**18
 
 
-def share(part: Tensor, whole: Tensor, shift: Tensor, own: Tensor, dims: tuple[int, ...] | None, soft: float) -> Tensor:
-    """``part`` with its share of ``shift``: proportional to |part| : |whole - part|.
+def share(part: Tensor, total: Tensor, shift: Tensor, own: Tensor, dims: tuple[int, ...] | None, soft: float) -> Tensor:
+    """``part`` with its share of ``shift``: proportional to |part| : |total - shift - part|.
 
     Where neither is larger than ``soft * |shift|``, the shares go over to those of the sums over ``dims``, and to
-    ``own`` where these are nothing either. No part is left out, and nothing goes to a part that is zero throughout,
-    or left of it by rounding (with ``dims``; the gradient does not ask what counts as rounding).
+    ``own`` where these are nothing either. No part is left out. Nothing goes to a part that is zero throughout, or
+    left of it by rounding; and where the rest is nothing throughout but rounding, the part is the total to the last
+    bit: what was left would be given its share of the next shift, and so on (with ``dims``; the gradient does not ask
+    what counts as rounding).
     The gradient is written out: it keeps three tensors, and is finite where the share is 0 / 0.
 
     Args:
-        part, whole: in one shape, that of the result.
+        part, total: in one shape, that of the result; the total has the shift in it.
         shift: broadcastable to it.
         own: broadcastable to it with ``dims`` of size 1.
         dims: over which the sums are taken; None takes ``own`` at once.
         soft: 0 is the published share, whose slopes have no bound.
     """
-    if torch.is_grad_enabled() and (part.requires_grad or whole.requires_grad or shift.requires_grad):
-        return Share.one(part, whole, shift, own, dims, soft)
-    laid = autodiff.laid_out(part, whole, shift, own) if part.device.type == "cpu" else None
+    if torch.is_grad_enabled() and (part.requires_grad or total.requires_grad or shift.requires_grad):
+        return Share.one(part, total, shift, own, dims, soft)
+    laid = autodiff.laid_out(part, total, shift, own) if part.device.type == "cpu" else None
     if laid is None or laid[0][0].numel() <= _BLOCK:
-        return _value(part, whole, shift, own, dims, soft)
+        return _value(part, total, shift, own, dims, soft)
     (parts, *others), one_of = laid
     rank = parts.ndim
     others = [each.reshape(len(each), *(1,) * (rank - each.ndim), *each.shape[1:]) for each in others]
@@ -52,8 +54,8 @@ def _by_block(tensors: list[Tensor], dims: tuple[int, ...] | None, soft: float) 
     rows = max(1, _BLOCK // made[0].numel())
     for start in range(0, len(made), rows):
         now = slice(start, start + rows)
-        part, whole, shift, own = (each[now] if len(each) > 1 else each for each in tensors)
-        _value(part, whole, shift, own, dims, soft, into=made[now])
+        part, total, shift, own = (each[now] if len(each) > 1 else each for each in tensors)
+        _value(part, total, shift, own, dims, soft, into=made[now])
     return made
 
 
@@ -61,34 +63,38 @@ def _tiny(like: Tensor) -> float:
     return max(TINY, torch.finfo(like.dtype).tiny)
 
 
-def _noise(whole: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """What may be left of a part by rounding alone. It would be given its share of a bias, and that a share of the
-    next, so that after twenty layers nothing would have become as large as everything."""
-    size = torch.nan_to_num(whole.detach().abs().mean(dims, keepdim=True), nan=0.0, posinf=0.0)
+def _noise(whole: Tensor, shift: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """What may be left of a part by rounding alone, which is as large as the layer and as what is taken off it. It
+    would be given its share of a bias, and that a share of the next, so that after twenty layers nothing would have
+    become as large as everything."""
+    size = torch.nan_to_num(whole.detach().abs().mean(dims, keepdim=True), nan=0.0, posinf=0.0) + shift.detach().abs()
     return size * min(_ROUNDED * torch.finfo(whole.dtype).eps, _MOST_ROUNDED)
 
 
 def _value(
     part: Tensor,
-    whole: Tensor,
+    total: Tensor,
     shift: Tensor,
     own: Tensor,
     dims: tuple[int, ...] | None,
     soft: float,
     into: Tensor | None = None,
 ) -> Tensor:
+    whole = total - shift
     tiny, sizes, rest = _tiny(part), part.abs(), (whole - part).abs_()
     again = None if into is None else sizes
     if dims is not None:
-        noise = _noise(whole, dims)
-        sizes, rest = torch.mul(sizes, sizes > noise, out=again), rest.mul_(rest > noise)
+        noise = _noise(whole, shift, dims)
+        # taken off both, and not a bar to pass: a region and its complement would pass it by different roundings
+        sizes, rest = sizes.sub_(noise).clamp_min_(0), rest.sub_(noise).clamp_min_(0)
     both = rest.add_(sizes)
     if dims is not None:
         own = (sizes.sum(dims, keepdim=True) + own * tiny) / (both.sum(dims, keepdim=True) + tiny)
     floor = shift.abs() * soft + tiny
     # one by one: torch's addcmul is slow where a bias is the same for a whole image
     shares = torch.add(torch.mul(sizes, shift, out=again), own * floor * shift, out=again)
-    return torch.addcdiv(part, shares, both.add_(floor), out=into)
+    made = torch.addcdiv(part, shares, both.add_(floor), out=into)
+    return made if dims is None else torch.where(own == 1, total, made, out=into)
 
 
 class Share(Kernel):
@@ -98,9 +104,9 @@ class Share(Kernel):
 
     @staticmethod
     def forward(
-        part: Tensor, whole: Tensor, shift: Tensor, own: Tensor, dims: tuple[int, ...] | None, soft: float
+        part: Tensor, total: Tensor, shift: Tensor, own: Tensor, dims: tuple[int, ...] | None, soft: float
     ) -> Tensor:
-        return _value(part, whole, shift, own, dims, soft)
+        return _value(part, total, shift, own, dims, soft)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -109,7 +115,8 @@ class Share(Kernel):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        part, whole, shift, own = ctx.saved_tensors
+        part, total, shift, own = ctx.saved_tensors
+        whole = total - shift
         dims, soft, tiny = ctx.dims, ctx.soft, _tiny(part)
         # tensors of this size cost more to come by than to fill: where nothing is recorded, each is used again
         again = "" if torch.is_grad_enabled() else "_"
@@ -117,7 +124,7 @@ class Share(Kernel):
         add, sub, mul, div, neg, sign, clamp_min, reciprocal = (getattr(Tensor, name + again) for name in names)
         rest, sizes = whole - part, part.abs()
         if dims is not None:
-            noise = _noise(whole, dims)
+            noise = _noise(whole, shift, dims)
             rest, sizes = mul(rest, rest.abs() > noise), mul(sizes, sizes > noise)
         both = add(rest.abs(), sizes)
         floor = shift.abs() * soft + tiny
@@ -143,6 +150,8 @@ class Share(Kernel):
         if dims is not None:
             by_size, by_rest = add(by_size, by_own * (1 - own)), add(by_rest, by_own * own)
         by_rest = mul(by_rest, sign(rest))
+        if by_shift is not None:  # what is shared between is the total without it
+            by_shift = by_shift + by_rest.sum_to_size(shift.shape)
         heard = part if dims is None else part * (part.abs() > noise)
         by_part = add(add(mul(by_size, heard.sign()), grad), by_rest)
         return by_part, neg(by_rest), by_shift, None, None, None

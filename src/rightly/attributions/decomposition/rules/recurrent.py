@@ -206,5 +206,5 @@ def _unpack(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     part = torch.cat([nothing, source.relevant]).index_select(0, places.flatten()).reshape(total.shape)
     if value:
         shift = torch.where(places.unsqueeze(-1) == 0, value, 0.0).to(total).expand_as(total)
-        part = source.run.share(part, total - shift, shift, (-1,))
+        part = source.run.share(part, total, shift, (-1,))
     return source.made(total, part), lengths

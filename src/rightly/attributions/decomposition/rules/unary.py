@@ -74,7 +74,7 @@ def averaged(
         nothing, part = torch.where(masked, total, nothing), part.masked_fill(masked, 0.0)
     elif bool((nothing == 0).all()):
         return source.made(total, part / 2)
-    return source.made(total, source.run.share(part / 2, total - nothing, nothing, (-1,) if t.ndim > 1 else ()))
+    return source.made(total, source.run.share(part / 2, total, nothing, (-1,) if t.ndim > 1 else ()))
 
 
 def masked_in(total: Tensor) -> Tensor | None:
@@ -130,7 +130,7 @@ def proportional(source: Split, total: Tensor) -> Split:
     t, b = source.total, source.relevant
     dims = (-1,) if t.ndim > 1 else ()
     whole, finite = (torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0) for x in (t, total))
-    return source.made(total, source.run.share(b, whole, finite, dims) - b)
+    return source.made(total, source.run.share(b, whole + finite, finite, dims) - b)
 
 
 def reciprocal(source: Split) -> Split:
@@ -188,7 +188,7 @@ def _softmax(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         b, nothing = seen(inner()), function(torch.zeros_like(t))
         known = total.masked_fill(lost, 0.0) if some else total
         part = (function(b) - nothing + (known - function(seen(t) - b))) / 2
-        return source.run.share(part, known - nothing, nothing, (dim,))
+        return source.run.share(part, known, nothing, (dim,))
 
     return source.made(total, Part(None, made), True)
 
@@ -216,7 +216,7 @@ def _of_vectors(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 
     nothing, known = function(torch.zeros_like(t)), function(t)
     part = (function(b.masked_fill(masked, 0.0)) - nothing + known - function(t - b)) / 2
-    made = source.run.share(part, known - nothing, nothing, (-1,) if total.ndim > 1 else ())
+    made = source.run.share(part, known, nothing, (-1,) if total.ndim > 1 else ())
     return source.made(total, made)
 
 
@@ -292,4 +292,4 @@ def together(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     other = called(func, args, kwargs, lambda split: split.total - parts[id(split)])
     part = (one - nothing + (total - other)) / 2
     dims = (-1,) if total.ndim > 1 else ()
-    return source.made(total, source.run.share(part, total - nothing, nothing, dims))
+    return source.made(total, source.run.share(part, total, nothing, dims))
