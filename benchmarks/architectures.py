@@ -23,8 +23,8 @@ import rightly as rt
 from rightly.attributions.decomposition.convention import Convention
 from rightly.core.errors import RightlyError
 
-#: of the largest output: how far the parts may be from it, where a model takes its means of squares in float32, and what
-#: is too small for a check to say anything
+#: of the largest output: how far the parts may be from it, how far where a model takes its means of squares in float32,
+#: and what is too small for a check to say anything
 CLOSE, SINGLE, LEAST = 1e-10, 1e-5, 1e-3
 #: those that do
 IN_SINGLE = ("Llama", "Mistral", "Qwen2", "T5 encoder")
@@ -215,14 +215,14 @@ def page() -> Iterator[str]:
     version = torch.__version__.split("+")[0]
     yield f"Torch {version}, unmodified models, eval mode, float64, random weights, biases, and statistics of a"
     yield "batch. Gaps are over the largest output: of the parts of a region and of its complement, each found on its"
-    yield "own, from the output (everything divided evenly, with `soft=0.1` and with the default, 0.01); of the part of"
-    yield "an empty region from nothing, and of that of a full one from the output (`first`, and evenly with"
-    yield f"`soft=0.1`). `yes`: none but those with 0.01 above {CLOSE:.0e} ({SINGLE:.0e} where the model takes its means"
-    yield f"of squares in float32: {', '.join(IN_SINGLE)}), the part of the region at least {LEAST:g} of the output,"
-    yield "and every operation decomposed by a rule or by its own body."
+    yield "own, from the output (everything divided evenly, with `soft=0.1` and with the default, 0.01); of the part"
+    yield "of an empty region from nothing, and of that of a full one from the output (`first`, and evenly with"
+    yield f"`soft=0.1`). `yes`: none but those with 0.01 above {CLOSE:.0e} ({SINGLE:.0e} where the model takes its"
+    yield f"means of squares in float32: {', '.join(IN_SINGLE)}), the part of the region at least {LEAST:g} of the"
+    yield "output, and every operation decomposed by a rule or by its own body."
     yield ""
-    yield "In deep networks of small steps the default amplifies rounding (decision 13): take"
-    yield "`Convention(soft=0.1)` of `rightly.attributions.decomposition` there, above all in float32, and look at `stability=True`."
+    yield "In deep networks of small steps the default amplifies rounding (decision 13): take `Convention(soft=0.1)` of"
+    yield "`rightly.attributions.decomposition` there, above all in float32, and look at `stability=True`."
     tables: list[tuple[str, Iterable[str], Callable[[str], Tried]]] = [
         ("torchvision", TORCHVISION, try_torchvision),
         ("transformers", TRANSFORMERS, try_transformers),
