@@ -81,12 +81,18 @@ class TestArchitectures:
         assert sum("Not tried" in line for line in architectures.page()) == 2
 
 
+#: torch's own pooling of channels-last images, under vmap
+SLOW = pytest.mark.filterwarnings("ignore:There is a performance drop")
+
+
+@SLOW
 @pytest.mark.parametrize("name", architectures.TORCHVISION)
 def test_torchvision(name):
     pytest.importorskip("torchvision.models", reason="torchvision is not installed: no part of the library needs it")
     assert architectures.try_torchvision(name).ok
 
 
+@SLOW
 @pytest.mark.parametrize("name", architectures.TRANSFORMERS)
 def test_transformers(name):
     pytest.importorskip("transformers", reason="transformers is not installed: no part of the library needs it")
