@@ -49,7 +49,9 @@ ARMS = {
     "eg": Arm("Expected gradients, pixels", PIXELS, (0.1, 1.0, 10.0, 100.0), (0.01, 0.1, 1.0, 10.0, 100.0, 1e3)),
     "cdep": Arm("CDEP as published, pixels", PIXELS, (500.0, 1e3, 2e3, 4e3), (500.0, 1e3, 2e3, 4e3, 8e3, 4e4)),
     "cdep_l1": Arm("CDEP as printed (L1), pixels", PIXELS, (1.0, 10.0, 100.0, 1e3), (0.1, 1.0, 10.0, 100.0, 1e3, 1e4)),
-    "rrr_colour": Arm("Right reasons, colour part", COLOUR, (0.03, 0.1, 0.3, 1.0), (0.01, 0.03, 0.1, 0.3, 1.0, 10.0)),
+    "rrr_colour": Arm(
+        "Right reasons, colour part", COLOUR, (10.0, 30.0, 100.0, 300.0), (1.0, 10.0, 30.0, 100.0, 300.0, 1e3)
+    ),
     "cdep_colour": Arm("CDEP, colour part", COLOUR, (1.0, 3.0, 10.0, 30.0), (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)),
     "occlusion": Arm("Occlusion, colour part", COLOUR, (0.3, 1.0, 3.0, 10.0), (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)),
 }
@@ -82,7 +84,7 @@ def terms(arm: str, weight: float, ink: Tensor, engine: Any) -> list[Any]:
         parts, colour = rt.spaces.Parts(rt.spaces.grey_and_colour), torch.tensor([[False, True]])
         return [rt.recipes.cdep(colour, loss="l1", space=parts, convention="shapley", weight=weight)]
     if arm == "rrr_colour":
-        return [rt.Term(rt.Gradient(space=alone, output="logit"), rt.priors.L2(), weight, engine=engine)]
+        return [rt.Term(rt.Gradient(space=alone, output="log_prob"), rt.priors.L2(), weight, engine=engine)]
     if arm == "occlusion":
         return [rt.Term(rt.Occlusion(space=alone, output="log_prob"), rt.priors.L1(), weight, engine=engine)]
     return []
@@ -305,6 +307,9 @@ _NOTES = [
     "gradients average absolute values; here they are averaged, and then their absolute values summed.",
     "The colour part of a picture is what is left when each pixel's mean over channels is taken away. The arms on the "
     "colour part are told what colour is; the arms on pixels are not, and the network could be shown grey pictures.",
+    "Right reasons on the colour part penalise the derivative of the label's log-probability along it. An earlier form "
+    "took the label's logit, which leaves the other classes' free: in these seeds it read 37 to 79 % of digits in "
+    "inverted colours at its strongest. The present strengths are from single trainings with another seed (1001).",
     "CDEP on the colour part takes the Shapley convention for ReLU and the L1 loss: with eq. 7 all that colour and "
     "grey do together is credited to grey, where the penalty does not see it.",
 ]
