@@ -22,7 +22,8 @@ class Convention:
             no credit. ``"shapley"`` decomposes the weights too, at the price of three more softmaxes;
             even weights, where there is nothing to tell positions apart, count as a bias there.
         gates: the products of a recurrent cell. ``"first"`` is Murdoch et al. (2018): whatever touches the other part
-            is the other part's, and the output gate is held. ``"shapley"`` averages and decomposes every gate.
+            is the other part's, and the output gate is held. ``"shapley"`` averages and decomposes every gate, at which
+            its bias always is: what a bias alone holds open lets a part through whole. A GRU knows only this.
         share: what a unit gets of a bias where both of its parts are zero. ``"layer"``: as its layer does;
             ``"half"``: half, also for an empty region (the ``acd`` package); ``"zero"``: nothing, also for a full one.
         soft: below this fraction of the bias a part counts as nearly zero, and ``share`` takes over. With 0, the

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rightly.attributions.decomposition.convention import Convention
-from rightly.attributions.decomposition.rules.cells import Pair, Weights, cell, owned
+from rightly.attributions.decomposition.rules.cells import Cell, Pair, State, Weights, cell, owned
+from rightly.attributions.decomposition.rules.prefixes import Fork, alike, forks
 from rightly.attributions.decomposition.split import Split, dropout_mask, first
 from rightly.attributions.decomposition.table import MURDOCH, OURS, Args, Kwargs, rule
 from rightly.core import autodiff
@@ -18,7 +19,7 @@ _LSTM = "c_b = (f_b + f(c)) c_b + i_b (g_b + g(c)) + i(c) g_b + own i(c) g(c); h
 
 
 @rule("lstm", formula=_LSTM, source=MURDOCH)
-@rule("gru", formula="r_b, z_b, n_b in three parts; products 1/2 (b t + t b)", source=OURS)
+@rule("gru", formula="r_b, z_b, n_b in three parts, as of an LSTM with gates averaged", source=OURS)
 @rule("rnn_tanh", "rnn_relu", formula="1/2 (f(b + c) - f(c) + f(t) - f(t - b)) + own f(c)", source=MURDOCH)
 def _recurrent(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Layers upon layers; a packed sequence has the sizes of its batches for a second argument."""
@@ -95,6 +96,7 @@ def _stacked(
     directions = 2 if bidirectional else 1
     each = len(params) // (num_layers * directions)
     last: list[list[Pair]] = []
+    groups: list[Tensor] = []
     for layer in range(num_layers):
         own = owned(source.run, series)
         outputs = []
@@ -102,73 +104,129 @@ def _stacked(
             number = layer * directions + direction
             weights = Weights.of(params[each * number : each * (number + 1)], has_biases)
             begin = [Pair(start.total[number], start.part[number]) for start in starts]
-            hidden, end = _one(kind, source, series, own, begin, weights, there, bool(direction))
-            outputs.append(hidden)
-            last.append(end)
-        series = Pair(*(torch.cat(parts, -1) for parts in zip(*outputs, strict=True)))
+            outputs.append(_one(kind, source, series, groups, own, begin, weights, there, bool(direction)))
+            last.append(outputs[-1].ends)
+        series = outputs[0].hidden
+        if directions > 1:
+            series = Pair(*(torch.cat(parts, -1) for parts in zip(*(output.hidden for output in outputs), strict=True)))
+        groups = [output.groups for output in outputs if output.groups is not None]
         if dropout > 0 and layer < num_layers - 1:
-            mask = dropout_mask(torch.nn.functional.dropout, series.total, dropout)
+            mask = dropout_mask(F.dropout, series.total, dropout)
             series = Pair(series.total * mask, series.part * mask)
     ends = [Pair(*(torch.stack(parts) for parts in zip(*kind, strict=True))) for kind in zip(*last, strict=True)]
     return series, ends
+
+
+class _Layer(NamedTuple):
+    """What one layer gives in one direction.
+
+    Attributes:
+        hidden: (T, B, H).
+        ends: the last states, (B, H).
+        groups: (T, R), regions with the same hidden states at a step; None where nobody looked.
+    """
+
+    hidden: Pair
+    ends: list[Pair]
+    groups: Tensor | None = None
 
 
 def _one(
     kind: str,
     source: Split,
     series: Pair,
+    groups: list[Tensor],
     own: Tensor,
     state: list[Pair],
     weights: Weights,
     there: Tensor | None,
     reverse: bool,
-) -> tuple[Pair, list[Pair]]:
-    """One layer in one direction; where nothing is recorded, its many small steps on tensors as they lie in memory."""
+) -> _Layer:
+    """One layer in one direction; where nothing is recorded, regions go through it as one until they come apart."""
+    chosen = cell(kind, source.run.convention, weights)
+    exclusive = source.run.convention.span_end == "exclusive"
     laid = autodiff.laid_out(*series, own, *(each for pair in state for each in pair))
     if laid is None or len(laid[0][0]) != 1:
-        return _steps(kind, source.run.convention, series, own, state, weights, there, reverse)
+        own = own * _following(own, reverse) if exclusive else own
+        inputs = [Pair(*each) for each in zip(*chosen.project(series), strict=True)]
+        steps, ends = _steps(chosen.step, inputs, own.unbind(), state, there, reverse)
+        return _Layer(Pair(*map(torch.stack, zip(*steps, strict=True))), ends)
     tensors, one_of = laid
+    count = max(map(len, tensors))
     with autodiff.outside_blocks():
         total, part, own = (each.transpose(0, 1) for each in tensors[:3])  # (T, R or 1, B, ...)
-        begin = [Pair(*pair) for pair in zip(tensors[3::2], tensors[4::2], strict=True)]
-        hidden, ends = _steps(kind, source.run.convention, Pair(total, part), own, begin, weights, there, reverse)
-        made = [Pair(hidden.total[:, 0], hidden.part.transpose(0, 1)), *(Pair(end.total[0], end.part) for end in ends)]
-    series, *ends = (Pair(pair.total, one_of(pair.part)) for pair in made)
-    return series, ends
+        series, own = Pair(total, part.expand(-1, count, -1, -1)), own.expand(-1, count, -1, -1)
+        state = [Pair(tensors[at], tensors[at + 1].expand(count, -1, -1)) for at in range(3, len(tensors), 2)]
+        made = _together(chosen, series, groups, own, state, there, reverse, exclusive)
+        hidden = Pair(made.hidden.total[:, 0], one_of(made.hidden.part.transpose(0, 1)))
+        return _Layer(hidden, [Pair(end.total[0], one_of(end.part)) for end in made.ends], made.groups)
+
+
+def _together(
+    chosen: Cell,
+    series: Pair,
+    groups: list[Tensor],
+    own: Tensor,
+    state: State,
+    there: Tensor | None,
+    reverse: bool,
+    exclusive: bool,
+) -> _Layer:
+    """Totals (T, 1, B, I) and parts (T, R, B, I), a step's groups of regions one after the other."""
+    numbers = alike(*series, groups)
+    if exclusive:
+        own = own * _following(own, reverse)
+        numbers += [_following(each, reverse) for each in numbers]
+    tree = forks([pair.part for pair in state], [each.flip(0) if reverse else each for each in numbers])
+    tree = tree[::-1] if reverse else tree
+    sizes = [len(fork.members) for fork in tree]
+    times = torch.arange(len(tree), device=own.device).repeat_interleave(torch.tensor(sizes, device=own.device))
+    members = torch.cat([fork.members for fork in tree])
+    projected = chosen.project(Pair(series.total, series.part[times, members]))
+    inputs = list(map(Pair, projected.total, projected.part.split(sizes)))
+    steps, ends = _steps(chosen.step, inputs, own[times, members].split(sizes), state, there, reverse, tree)
+    totals = torch.stack([pair.total for pair in steps])
+    parts = totals.new_empty(len(steps), *series.part.shape[1:3], totals.shape[-1])
+    for pair, fork, into in zip(steps, tree, parts, strict=True):
+        torch.index_select(pair.part, 0, fork.groups, out=into)
+    last = tree[0 if reverse else -1].groups
+    ends = [Pair(end.total, end.part.index_select(0, last)) for end in ends]
+    return _Layer(Pair(totals, parts), ends, torch.stack([fork.groups for fork in tree]))
+
+
+def _following(steps: Tensor, reverse: bool) -> Tensor:
+    """What comes one step later, nothing after the last."""
+    none = torch.zeros_like(steps[:1])
+    return torch.cat([none, steps[:-1]] if reverse else [steps[1:], none])
 
 
 def _steps(
-    kind: str,
-    convention: Convention,
-    series: Pair,
-    own: Tensor,
-    state: list[Pair],
-    weights: Weights,
+    step: Callable[..., State],
+    inputs: Sequence[Pair],
+    own: Sequence[Tensor],
+    state: State,
     there: Tensor | None,
     reverse: bool,
-) -> tuple[Pair, list[Pair]]:
-    """Step by step along the first dimension."""
-    projected = series.map(lambda x: torch.nn.functional.linear(x, weights.inputs))
-    length = len(projected.total)
-    step = cell(kind, convention)
-    if convention.span_end == "exclusive":  # the last step of a span has none of its biases
-        none = torch.zeros_like(own[:1])
-        own = own * torch.cat([none, own[:-1]] if reverse else [own[1:], none])
-    totals, parts = projected.total.unbind(0), projected.part.unbind(0)
+    tree: Sequence[Fork] | None = None,
+) -> tuple[list[Pair], State]:
+    """Hidden states step by step, and the last states."""
     hidden: list[Pair] = []
-    for time in range(length)[:: -1 if reverse else 1]:
-        new = step(Pair(totals[time], parts[time]), state, weights, own[time])
+    for time in range(len(inputs))[:: -1 if reverse else 1]:
+        parents = tree[time].parents if tree else None
+        if parents is not None:
+            state = [Pair(pair.total, pair.part.index_select(0, parents)) for pair in state]
+        new = step(inputs[time], state, own=own[time])
         if there is not None and not bool(there[time].all()):
             here = there[time].unsqueeze(-1)
             new = [
-                Pair(torch.where(here, a.total, b.total), torch.where(here, a.part, b.part))
-                for a, b in zip(new, state, strict=True)
+                Pair(*(torch.where(here, *each) for each in zip(*pair, strict=True)))
+                for pair in zip(new, state, strict=True)
             ]
         state = new
         hidden.append(state[0])
     if reverse:
         hidden.reverse()
-    return Pair(*(torch.stack(parts) for parts in zip(*hidden, strict=True))), state
+    return hidden, state
 
 
 @rule("lstm_cell", formula=_LSTM, source=MURDOCH)
@@ -177,11 +235,10 @@ def _cell(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     inputs, states, *params = args
     kind = func.__name__.removesuffix("_cell")
     source = first((inputs, states), {})
-    weights = Weights(*params)
+    chosen = cell(kind, source.run.convention, Weights(*params))
     state = [Pair.of(each, source.run) for each in (states if kind == "lstm" else [states])]
     pair = Pair.of(inputs, source.run)
-    projected = pair.map(lambda x: torch.nn.functional.linear(x, weights.inputs))
-    new = cell(kind, source.run.convention)(projected, state, weights, owned(source.run, pair))
+    new = chosen.step(chosen.project(pair), state, own=owned(source.run, pair))
     made = tuple(source.made(*each) for each in new)
     return made if kind == "lstm" else made[0]
 
