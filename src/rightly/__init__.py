@@ -18,6 +18,7 @@ from rightly import (
 )
 from rightly.attributions import (
     ContextualDecomposition,
+    DeepLift,
     ExpectedGradients,
     ExpectedHessians,
     GradCam,
@@ -73,6 +74,7 @@ __all__ = [
     "CheckReport",
     "ContextualDecomposition",
     "ContributionTerm",
+    "DeepLift",
     "ExpectedGradients",
     "ExpectedHessians",
     "GradCam",

@@ -4,6 +4,7 @@ from rightly.attributions.attribute import attribute
 from rightly.attributions.base import Attribution
 from rightly.attributions.concepts import concept_sensitivity, concept_vector
 from rightly.attributions.decomposition import ContextualDecomposition, contextual_decomposition
+from rightly.attributions.deep_lift import DeepLift
 from rightly.attributions.grad_cam import GradCam
 from rightly.attributions.gradient import Gradient, InputXGradient
 from rightly.attributions.hessian import GradientDifferences, Hessian, HessianProducts
@@ -17,6 +18,7 @@ from rightly.attributions.store import StoredAttributions
 __all__ = [
     "Attribution",
     "ContextualDecomposition",
+    "DeepLift",
     "ExpectedGradients",
     "ExpectedHessians",
     "GradCam",

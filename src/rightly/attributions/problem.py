@@ -12,13 +12,16 @@ from torch import Tensor
 
 from rightly.core import autodiff
 from rightly.core.engines import DoubleBackward, TwoPhase
-from rightly.core.errors import ShapeError
+from rightly.core.errors import DecompositionError, ShapeError
 from rightly.core.intercept import Unsupported
+from rightly.core.operators import operators
 from rightly.core.replacing import THRICE, replacing
 from rightly.core.scalar import Output, Target, explained, needs_target, resolve_target
+from rightly.core.secants import KNOWN, secants
 from rightly.core.types import Engine, View
 
 Progress = Callable[[int, int], None]
+Points = Callable[[Tensor, Tensor], Tensor]
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Callable[..., Tensor]]]
 
 
@@ -115,24 +118,26 @@ class Problem:
         parts = [self.value_of(self.view.rest(points(r, s), r), r) for r, s in self._chunks(samples, self.chunk_size)]
         return torch.cat(parts).reshape(self.batch, samples)
 
-    def average(self, step: Step, samples: int, *, curved: bool = False) -> Tensor:
+    def average(self, step: Step, samples: int, *, curved: bool = False, against: Points | None = None) -> Tensor:
         """Mean over an example's samples of what ``step`` makes of the gradient at each point.
 
         Args:
             step: (rows (M,), samples (M,)) -> points (M, *F) and a function of the gradient there, (M, *F) -> (M, *G).
             samples: points an example, S.
             curved: the function is of the Hessian too, given as a ``Curvature``.
+            against: (rows (M,), samples (M,)) -> other points (M, *F). The function is then of the slopes between
+                the two in the place of the gradient (``core.secants``), by autograd, whatever the engine.
 
         Returns:
             (B, *G).
         """
         if self.create_graph and isinstance(self.engine, TwoPhase):
             chunks = self._chunks(samples, self.engine.chunk_size)
-            parts = [partial(self._sum, step, *pair, curved=curved) for pair in chunks]
+            parts = [partial(self._sum, step, *pair, curved=curved, against=against) for pair in chunks]
             return self.engine.total(parts) / samples
         total: Tensor | None = None
         for rows, index in self._chunks(samples, self.chunk_size):
-            part = self._part(step, rows, index, self.create_graph, curved)
+            part = self._part(step, rows, index, self.create_graph, curved, against)
             if len(rows) == self.batch * samples:
                 if samples == 1:
                     return part
@@ -144,9 +149,14 @@ class Problem:
             raise ShapeError("the batch is empty", expected="at least one example", got=0)
         return total / samples
 
-    def _part(self, step: Step, rows: Tensor, index: Tensor, keep: bool, curved: bool) -> Tensor:
+    def _part(
+        self, step: Step, rows: Tensor, index: Tensor, keep: bool, curved: bool, against: Points | None
+    ) -> Tensor:
         """What ``step`` makes of the gradients of one pass: (M, *G)."""
         points, weigh = step(rows, index)
+        if against is not None:
+            part = weigh(self._multipliers(points, against(rows, index), rows, keep))
+            return part if keep else part.detach()
 
         def read(points: Tensor) -> Tensor:
             return self.view.rest(points, rows)
@@ -169,9 +179,44 @@ class Problem:
         points = points.detach().requires_grad_()
         return weigh(autodiff.gradient(value_of(read(points.clone())), points, create_graph=False))
 
-    def _sum(self, step: Step, rows: Tensor, index: Tensor, keep: bool, *, curved: bool) -> Tensor:
+    def _multipliers(self, points: Tensor, others: Tensor, rows: Tensor, keep: bool) -> Tensor:
+        """The slopes (M, *F) from ``others`` to the points.
+
+        Raises ``DecompositionError`` where they do not make up what the explained number gains.
+        """
+        if not (keep and points.requires_grad):
+            points = points.detach().requires_grad_()
+        twice = torch.cat([rows, rows])
+
+        def values() -> tuple[Tensor, Tensor]:
+            here, there = self.value_of(self.view.rest(torch.cat([points, others]), twice), twice).chunk(2)
+            return here, there
+
+        with secants() as pairs:
+            here, there = values()
+        slopes = pairs.gradient(here, points, create_graph=keep)
+        with torch.no_grad():
+            parts = (slopes * (points - others)).flatten(1).double()
+            scale = parts.abs().sum(1) + here.abs() + there.abs()
+            missing = (parts.sum(1) - (here.double() - there.double())).abs() / scale.clamp_min(1e-30)
+            if bool((missing > torch.finfo(points.dtype).eps ** 0.5).any()):
+                with operators() as seen:
+                    values()
+                raise DecompositionError(
+                    "the differences from the reference cannot be propagated through the model",
+                    expected="linear operations, elementwise functions of one tensor, and max pooling",
+                    got=f"a sum that misses {float(missing.max()):.1e} of what is explained, by one of "
+                    + ", ".join(sorted(pairs.left | (seen.names - KNOWN))),
+                    mend="output='logit' where it is a softmax of classes; integrated gradients for attention, "
+                    "recurrent layers, normalisation by the input's own statistics, and other products",
+                )
+        return slopes
+
+    def _sum(
+        self, step: Step, rows: Tensor, index: Tensor, keep: bool, *, curved: bool, against: Points | None
+    ) -> Tensor:
         """The parts of one pass, added to their examples: (B, *G)."""
-        part = self._part(step, rows, index, keep, curved)
+        part = self._part(step, rows, index, keep, curved, against)
         return part.new_zeros(self.batch, *part.shape[1:]).index_add(0, rows, part)
 
     def _rows(self) -> Tensor:

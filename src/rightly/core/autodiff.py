@@ -43,6 +43,15 @@ def gradient(values: Tensor, points: Tensor, *, create_graph: bool) -> Tensor:
     return grad
 
 
+def sent_back(function: Callable[[Tensor], Tensor], points: Tensor, cotangent: Tensor) -> Tensor:
+    """The cotangent at a function's result, sent back to its points; with its graph where gradients are recorded."""
+    keep = torch.is_grad_enabled()
+    with torch.enable_grad():
+        here = points if keep and points.requires_grad else points.detach().requires_grad_()
+        (found,) = torch.autograd.grad(function(here), here, cotangent, create_graph=keep)
+    return found
+
+
 def hessian_rows(slopes: Tensor, points: Tensor, features: Sequence[int], *, create_graph: bool) -> Tensor:
     """How the slopes of some features change along all of them, at each point, one backward pass a feature.
 

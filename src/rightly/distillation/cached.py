@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rightly.attributions import ExpectedGradients, Gradient, IntegratedGradients
 from rightly.attributions.base import Attribution, Explanation
-from rightly.attributions.problem import Problem, Step
+from rightly.attributions.problem import Points, Problem, Step
 from rightly.core.batch import Model
 from rightly.core.errors import ArgumentError, ShapeError
 from rightly.core.scalar import Output, Target
@@ -129,12 +129,12 @@ class _Seen(Problem):
 
     factors: tuple[Tensor, Tensor] = field(init=False)
 
-    def average(self, step: Step, samples: int, *, curved: bool = False) -> Tensor:
+    def average(self, step: Step, samples: int, *, curved: bool = False, against: Points | None = None) -> Tensor:
         def both(rows: Tensor, index: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
             points, weigh = step(rows, index)
             return points, lambda slopes: torch.stack([weigh(torch.ones_like(slopes)), slopes], 1)
 
-        parts = [self._part(both, *pair, False, curved) for pair in self._chunks(samples, self.chunk_size)]
+        parts = [self._part(both, *pair, False, curved, against) for pair in self._chunks(samples, self.chunk_size)]
         moves, slopes = torch.cat(parts).reshape(self.batch, samples, 2, *self.shape).unbind(2)
         self.factors = moves, slopes
         return (moves * slopes).mean(1)

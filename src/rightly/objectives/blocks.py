@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rightly.attributions import Attribution
 from rightly.attributions.base import Explanation
-from rightly.attributions.problem import Problem, Step
+from rightly.attributions.problem import Points, Problem, Step
 from rightly.core import autodiff
 from rightly.core.annotation import Annotation
 from rightly.core.errors import RightlyError
@@ -25,8 +25,6 @@ from rightly.objectives.weights import WeightTerm
 from rightly.priors import Prior
 from rightly.priors.base import Level
 from rightly.spaces import Input
-
-Points = Callable[[Tensor, Tensor], Tensor]
 
 
 class UnstackableError(RightlyError, TypeError):
@@ -51,8 +49,10 @@ class _BlockProblem(Problem):
     answers: list[Tensor]
     rows: slice
 
-    def average(self, step: Step, samples: int, *, curved: bool = False) -> Tensor:
+    def average(self, step: Step, samples: int, *, curved: bool = False, against: Points | None = None) -> Tensor:
         """See ``Problem.average``; what is curved has been refused."""
+        if against is not None:
+            raise UnstackableError("slopes between two points are taken one model at a time")
         return self._answer("average", step, samples)
 
     def values(self, points: Points, samples: int) -> Tensor:
