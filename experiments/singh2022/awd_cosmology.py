@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 import rightly as rt
 from rightly.evaluation import compare, interval
+from rightly.workflows.cosmology_study import described, draw_maps, told, train_reader
 from rightly.workflows.reproduce import Claim, Outcome, Settings, run_entry
 
-SIDE, START, LEVELS = 64, "db5", 3
+START, LEVELS = "db5", 3
 TITLES = {
     "cnn": "Convolutional network",
     "awd": "Distilled wavelet, peak counts",
@@ -38,7 +39,6 @@ PAPER = {
     "db5": 0.01569,
     "none": 0.01609,
 }
-PARTS = ("train", "validation", "test")
 
 
 def run(settings: Settings) -> Outcome:
@@ -52,42 +52,19 @@ def run(settings: Settings) -> Outcome:
         ),
         "reaches": settings.sized(smoke=[3.0], reduced=[2.0, 3.0, 4.0], full=[2.0, 2.5, 3.0, 3.5, 4.0]),
     }
-    arrays = rt.data.load_arrays("lognormal_kappa_cls", data_dir=settings.data_dir)
     seeds = [settings.seed + i for i in range(settings.sized(smoke=2, reduced=3, full=5))]
     rows = settings.trials.run(
-        "maps", [{"seed": seed} for seed in seeds], lambda key: trial(key["seed"], arrays, maps, effort)
+        "maps", [{"seed": seed} for seed in seeds], lambda key: trial(key["seed"], maps, effort, settings)
     )
     return _outcome(settings, rows, maps)
 
 
-class Net(nn.Module):
-    """Three convolutions, mean over the map, one number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            *(nn.Conv2d(1, 12, 5, 2, 2), nn.ReLU(), nn.Conv2d(12, 24, 3, 2, 1), nn.ReLU()),
-            *(nn.Conv2d(24, 48, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 1)),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x[:, None])
-
-
-def trial(seed: int, arrays: dict[str, Any], counts: tuple[int, ...], effort: dict[str, Any]) -> dict[str, Any]:
+def trial(seed: int, counts: tuple[int, ...], effort: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """One set of maps, and the error of every model on those that no choice has seen."""
-    draws = torch.Generator().manual_seed(seed)
-    parameters = torch.from_numpy(np.asarray(arrays["params"], dtype=np.float64))
-    maps, truth = {}, {}
-    for name, count in zip(PARTS, counts, strict=True):
-        maps[name] = torch.cat(
-            [rt.data.lognormal_maps(arrays["ell"], power, count, generator=draws) for power in arrays["cl"]]
-        )
-        truth[name] = parameters.repeat_interleave(count, 0)
-    size = maps["train"].std()
-    maps = {name: part / size for name, part in maps.items()}
-    model, labels = network(seed, maps, truth, effort["epochs"])
-    gradients = rt.distillation.input_gradients(model, maps["train"])
+    drawn = draw_maps(counts, torch.Generator().manual_seed(seed), settings.data_dir)
+    maps, truth = drawn.maps, drawn.truth
+    reader = train_reader(seed, drawn, effort["epochs"])
+    gradients = rt.distillation.input_gradients(reader.network, maps["train"])
     path = rt.distill_wavelet(
         None,
         maps["train"],
@@ -112,22 +89,8 @@ def trial(seed: int, arrays: dict[str, Any], counts: tuple[int, ...], effort: di
         "none": [torch.tensor([[[0.0, 0, 0], [0, 1, 0], [0, 0, 0]]])],
     }
     found = {f"rmse_{name}": counted(kernels, maps, truth, effort["reaches"]) for name, kernels in filters.items()}
-    with torch.no_grad():
-        said = labels["back"](torch.cat([model(part)[:, 0] for part in maps["test"].split(256)]))
-    found["rmse_cnn"] = _rmse(said, truth["test"][:, 0])
+    found["rmse_cnn"] = _rmse(reader(maps["test"]), truth["test"][:, 0])
     return found
-
-
-def network(seed: int, maps: dict[str, Tensor], truth: dict[str, Tensor], epochs: int) -> tuple[nn.Module, Any]:
-    """The network, trained on standardised Omega_m and stopped by its validation maps; and the way back."""
-    mean, spread = truth["train"][:, 0].mean(), truth["train"][:, 0].std()
-    pairs = {name: (maps[name], ((truth[name][:, :1] - mean) / spread).float()) for name in ("train", "validation")}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Net()
-    objective = rt.Objective(model, nn.functional.mse_loss, [], seed=seed)
-    rt.fit(objective, pairs["train"], pairs["validation"], epochs=epochs, batch_size=32, lr=2e-3, seed=seed)
-    return model.eval(), {"back": lambda values: values.double() * spread + mean}
 
 
 def counted(kernels: list[Tensor], maps: dict[str, Tensor], truth: dict[str, Tensor], reaches: list[float]) -> float:
@@ -156,22 +119,12 @@ Rows = list[dict[str, Any]]
 
 
 def _outcome(settings: Settings, rows: Rows, counts: tuple[int, ...]) -> Outcome:
-    told = f"{len(rows)} seeds, {' / '.join(map(str, counts))} maps of each cosmology to train / choose / test"
+    size = told(len(rows), counts)
     return Outcome(
         title="Mass maps as peak counts of one wavelet",
         question="Do peak counts of a distilled wavelet tell Omega_m better than those of other filters?",
-        reduction=f"{told}." if settings.size == "full" else f"Reduced: {told} (full: 5 seeds, 800 / 120 / 80).",
-        data={
-            "name": "Lognormal convergence maps of 25 cosmologies",
-            "source": "drawn from spectra computed with camb",
-            "kind": "custom",
-            "rows": 25 * sum(counts),
-            "features": SIDE * SIDE,
-            "label": "Omega_m",
-            "task": "regression",
-            "split": {name: 25 * count for name, count in zip(PARTS, counts, strict=True)},
-            "notes": ["Drawn anew for each seed."],
-        },
+        reduction=f"{size}." if settings.size == "full" else f"Reduced: {size} (full: 5 seeds, 800 / 120 / 80).",
+        data=described(counts),
         runs={("plain" if arm == "cnn" else arm): _run(arm, rows) for arm in TITLES},
         comparison={
             "rmse": {**_paired(rows, "cnn").as_dict(), "run": "awd", "against": "plain", "higher_is_better": False}

@@ -54,6 +54,20 @@ def test_the_seed_and_nothing_else_decides():
 REFERENCE = [1, 8]
 
 
+def test_validation_rows_can_be_those_of_all_seeds():
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    first, other = (split_indices(100, seed=seed, labels=labels, validation_seed=7) for seed in (1, 2))
+    assert first[1].tolist() == other[1].tolist()
+    assert first[2].tolist() != other[2].tolist()
+    assert [len(part) for part in other] == [60, 20, 20]
+    for parts in (first, other):
+        assert np.sort(np.concatenate(parts)).tolist() == list(range(100))
+        assert [np.bincount(labels[part]).tolist() for part in parts] == [[36, 18, 6], [12, 6, 2], [12, 6, 2]]
+        assert all((np.diff(part) > 0).all() for part in parts)
+    drawn = split_indices(100, seed=1, labels=labels, validation_seed=8)[1]
+    assert drawn.tolist() != first[1].tolist()
+
+
 def test_too_few_rows_are_told():
     with pytest.raises(DataError, match="class 1: 2"):
         split_indices(7, seed=0, labels=np.array([0, 0, 0, 0, 0, 1, 1]))

@@ -17,6 +17,7 @@ from rightly.evaluation import (
     model_randomisation,
     random_annotation_control,
     rank_correlation,
+    without_biases,
 )
 from rightly.evaluation.sanity import others_regions, placed_anywhere, randomisable
 
@@ -40,6 +41,21 @@ def test_an_honest_method_falls_and_one_that_reads_the_input_stays(model: nn.Mod
     assert abs(float(honest[-1].similarity.mean())) < 0.1
     edges = model_randomisation(model, lambda m: x.abs(), mode=mode)
     assert all(float(found.similarity.min()) == pytest.approx(1) for found in edges)
+
+
+def test_biases_are_taken_away_and_nothing_else() -> None:
+    both = nn.ModuleDict({"attention": nn.MultiheadAttention(4, 2), "gates": nn.LSTM(4, 3), "last": nn.Linear(3, 2)})
+    for value in both.parameters():
+        nn.init.uniform_(value, 1, 2)
+    before = {name: value.clone() for name, value in both.state_dict().items()}
+    changed = without_biases(both).state_dict()
+    assert {name for name, value in changed.items() if not value.any()} == {
+        *("attention.in_proj_bias", "attention.out_proj.bias", "gates.bias_ih_l0", "gates.bias_hh_l0", "last.bias")
+    }
+    assert all(torch.equal(value, before[name]) for name, value in changed.items() if value.any())
+    assert all(torch.equal(value, before[name]) for name, value in both.state_dict().items())
+    with pytest.raises(ArgumentError, match="no bias to take away"):
+        without_biases(nn.Sequential(nn.Linear(3, 2, bias=False)))
 
 
 def test_layers_are_randomised_as_said(model: nn.Module) -> None:

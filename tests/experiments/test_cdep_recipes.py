@@ -113,6 +113,39 @@ def test_patches_are_moved_away_whole():
     assert not torch.equal(moved, recipe("cdep_patches").elsewhere(patches, 2))
 
 
+def test_the_place_that_means_nothing_never_overlaps_a_patch():
+    """However large the patch: ISIC's may fill most of a picture, or be several."""
+    patches = torch.zeros(4, 1, 32, 32, dtype=torch.bool)
+    patches[0, 0, :, 3:17] = True
+    patches[1, 0, 4:12, ::2] = patches[1, 0, 20:24] = True
+    patches[2, 0, :26, :30] = True
+    moved = recipe("cdep_patches").elsewhere(patches, 0)
+    assert not (moved & patches).any()
+    # as large wherever there is room; nothing is marked in a picture without a patch
+    assert moved.sum((1, 2, 3)).tolist()[:2] == patches.sum((1, 2, 3)).tolist()[:2]
+    # what is free of the third patch is 6 rows and 2 columns; another 6 and 2 cross them in 24 pixels
+    assert int(moved[2].sum()) == 32 * 32 - 26 * 30 - 24
+    assert not moved[3].any()
+
+
+def test_no_seed_tests_on_rows_that_choose_strengths():
+    patches, compas = recipe("cdep_patches"), recipe("cdep_compas")
+    settings = reproductions.Settings("smoke", 3, None, "isic", "auto", None)
+    rows = torch.arange(200)
+    lesions = patches.Part(rows[:, None, None, None].float(), rows % 2, (rows % 4 == 0)[:, None, None, None])
+    people = compas.Part(rows[:, None].float(), rows % 2, rows % 6)
+
+    def split(seed):
+        parts = patches._isic_rows(lesions, seed, settings)
+        yield parts.train.inputs, parts.validation.inputs, parts.tests["all"].inputs
+        yield tuple(part.inputs for part in compas.split(people, seed, settings))
+
+    for first, second in zip(split(3), split(4), strict=True):
+        assert torch.equal(first[1], second[1])
+        assert not torch.equal(first[2], second[2])
+        assert sorted(torch.cat([part.flatten() for part in second]).tolist()) == rows.tolist()
+
+
 def test_half_of_a_class_is_patched_and_the_test_both_ways():
     patches = recipe("cdep_patches")
     images = np.random.default_rng(0).random((400, 3, 32, 32)).astype(np.float32) / 2
@@ -158,7 +191,36 @@ def test_race_is_hidden_exchanged_and_counted_by():
     assert other[:, :6].argmax(1).tolist() == [compas.WHITE, compas.WHITE, compas.BLACK, 3]
     assert torch.equal(other[:, 6:], inputs[:, 6:])
     assert compas._false_positives(torch.tensor([1, 0, 0, 1]), part, compas.BLACK) == 0.5
-    assert compas._false_positives(torch.tensor([1, 0, 0, 1]), part, compas.WHITE) == 0.5
+    assert compas._false_positives(torch.tensor([1, 0, 0, 1]), part, compas.WHITE) == 0
+    assert compas._false_positives(torch.tensor([1, 0, 1, 1]), part, compas.WHITE) == 1
+
+
+def test_nobody_is_praised_for_saying_the_same_of_everybody():
+    """Of a network that says nothing the ratio is neither told nor judged; of one that says something it is both."""
+    compas = recipe("cdep_compas")
+
+    def rows(black, white):
+        rates = {"black_visible": black, "white_visible": white, "ratio_visible": black / white if white else 1.0}
+        rates |= {key.replace("visible", "hidden"): value for key, value in rates.items()}
+        rates |= {"accuracy_hidden": 0.6, "kept": 0.9}
+        shifts = (1 + 0.01 * black * seed for seed in range(5))
+        return [{key: value * shift for key, value in rates.items()} for shift in shifts]
+
+    every = {name: rows(0.4, 0.2) for name in compas.WAYS}
+    every |= {"cdep": rows(0.3, 0.25), "published": rows(0.01, 0.01), "cdep_l1": rows(0.99, 0.99)}
+    found = compas.Found([], dict.fromkeys(compas.WAYS, 0.0), every)
+    study = compas.Study(ways=compas.WAYS, work=None, seeds=range(5), tried=1, rule="validation", told="")
+    made = {
+        (contest.key, contest.second): claim
+        for contest, claim in zip(compas._CONTESTS, compas._claims(study, found), strict=True)
+    }
+    assert made["ratio_visible", "cdep"].holds is made["ratio_hidden", "cdep"].holds is True
+    assert made["ratio_visible", "published"].holds is None
+    assert "0.010 / 0.010 against 0.403 / 0.202" in made["ratio_visible", "published"].ours
+    table = {row[0]: row[1:] for row in compas._rates(study, found)["rows"]}
+    assert table["Plain"][2].startswith("2.0")
+    for way in ("published", "cdep_l1"):
+        assert table[compas.WAYS[way].title][2::3] == ["not told", "not told"]
 
 
 def test_whoever_is_never_shown_race_decides_without_it():

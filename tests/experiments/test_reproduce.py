@@ -28,6 +28,7 @@ RECIPES = {
     "benchmark-18": None,
     "black-pixels": None,
     "cdep-compas": None,
+    "cdep-decoy-mnist": None,
     "cdep-patches": "stand-in",
     "cdep-sst-decoy": None,
     "cd-shapley": None,
@@ -288,6 +289,7 @@ TRAINED = {
     "sst-hierarchy": (),
     "sst-phrases": (),
     "cdep-compas": ("right_reasons",),
+    "cdep-decoy-mnist": ("right_reasons", "eg"),
     "cdep-patches": ("right_reasons",),
     # an LSTM has one engine only
     "cdep-sst-decoy": (),
@@ -467,6 +469,8 @@ def test_workers_change_no_result(finished, tmp_path):
 
 #: what a recipe may take from beside ``rt``: tests and intervals, trials and claims, what the noise studies share
 PUBLIC = {
+    # what an optional package is imported by, with the extra's name where it is missing
+    "rightly.core.extras",
     "rightly.discovery",
     "rightly.evaluation",
     "rightly.integrations.lime",
@@ -474,6 +478,7 @@ PUBLIC = {
     "rightly.workflows.attack_study",
     "rightly.workflows.attack_thesis",
     "rightly.workflows.contests",
+    "rightly.workflows.cosmology_study",
     "rightly.workflows.group_report",
     "rightly.workflows.group_study",
     "rightly.workflows.noise_report",

@@ -16,6 +16,7 @@ def split_indices(
     fractions: Sequence[float] = (0.6, 0.2, 0.2),
     seed: int,
     labels: np.ndarray | None = None,
+    validation_seed: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Split ``range(n)`` at random into training, validation and test rows.
 
@@ -24,6 +25,8 @@ def split_indices(
         fractions: shares of the three parts; positive, their sum is 1.
         seed: the same seed gives the same split, on every machine; the global random state is not used.
         labels: (n,) class of each row. When given, each class is split in these shares, at least one row a part.
+        validation_seed: draws the validation rows, ``seed`` then splits the others. Splits that share it share their
+            validation rows: what is chosen on these is chosen on rows that none of them tests on.
 
     Returns:
         Three rising int64 arrays that together hold every row once.
@@ -47,9 +50,22 @@ def split_indices(
             got=", ".join(small) or "0 rows",
             mend="add rows" + ("" if labels is None else ", or unite or drop rare classes"),
         )
-    cut = [np.split(generator.permutation(group), _cuts(len(group), shares)) for group in groups]
+    if validation_seed is None:
+        cut = [np.split(generator.permutation(group), _cuts(len(group), shares)) for group in groups]
+    else:
+        first = np.random.Generator(np.random.PCG64(validation_seed))
+        cut = [_cut_twice(group, _cuts(len(group), shares), first, generator) for group in groups]
     train, validation, test = (np.sort(np.concatenate(part)) for part in zip(*cut, strict=True))
     return train, validation, test
+
+
+def _cut_twice(
+    rows: np.ndarray, cuts: list[int], first: np.random.Generator, second: np.random.Generator
+) -> list[np.ndarray]:
+    """Validation rows by one order, the others cut by another."""
+    validation, others = np.split(first.permutation(rows), [cuts[1] - cuts[0]])
+    train, test = np.split(second.permutation(others), cuts[:1])
+    return [train, validation, test]
 
 
 def _checked(fractions: Sequence[float]) -> list[float]:

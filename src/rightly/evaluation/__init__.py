@@ -32,6 +32,7 @@ from rightly.evaluation.sanity import (
     others_regions,
     placed_anywhere,
     random_annotation_control,
+    without_biases,
 )
 from rightly.evaluation.similarity import cosine, rank_correlation, structural_similarity, top_k_overlap
 from rightly.evaluation.stability import Agreement, agreement
@@ -131,5 +132,6 @@ __all__ = [
     "top_k_intersection",
     "top_k_overlap",
     "transfer_matrix",
+    "without_biases",
     "worst_group_error",
 ]

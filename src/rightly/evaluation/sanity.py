@@ -83,6 +83,26 @@ def _randomise(layer: nn.Module, seed: int, name: str) -> None:
             parameter.copy_(parameter.flatten()[order].reshape(parameter.shape))
 
 
+def without_biases(model: nn.Module) -> nn.Module:
+    """A copy whose biases are all zero: what explanations make of features alone.
+
+    Methods that share biases out among features, as contextual decomposition does, can be far from Shapley values,
+    which leave them to the empty input, for no other reason. Biases are parameters named so (``bias``, ``bias_ih_l0``,
+    ``in_proj_bias``); running means of batch norm and learned positions stay.
+
+    Raises:
+        ArgumentError: there is no bias.
+    """
+    changed = copy.deepcopy(model)
+    own = [value for name, value in changed.named_parameters() if "bias" in name.rpartition(".")[2]]
+    if not own:
+        raise ArgumentError("no bias to take away", expected="parameters named bias", got=type(model).__name__)
+    with torch.no_grad():
+        for value in own:
+            value.zero_()
+    return changed
+
+
 def label_randomisation(
     train: Callable[[Tensor], Model],
     labels: Tensor,
