@@ -66,10 +66,10 @@ def _reasons(weight: float) -> list[Any]:
 
 WAYS = {
     "plain": Way("Plain"),
-    "weight_decay": Way("Weight decay", "nothing", (1e-4, 1e-3), lambda w: [rt.WeightTerm("l2", weight=w)]),
+    "weight_decay": Way("Weight decay", "nothing", (1e-5, 1e-4, 1e-3), lambda w: [rt.WeightTerm("l2", weight=w)]),
     "taken_out": Way("Plain, decoys taken out", WORD, rows="none"),
     "right_reasons": Way("Right reasons on word vectors", WORD, (0.1, 1.0, 10.0), _reasons),
-    "hidden": Way("Agreement, decoy hidden", WORD, (1.0, 10.0), lambda w: [HiddenWords(w)]),
+    "hidden": Way("Agreement, decoy hidden", WORD, (0.1, 1.0, 10.0), lambda w: [HiddenWords(w)]),
     "cdep": Way("CDEP", WORD, (0.1, 1.0, 10.0), _cdep),
     "random": Way("CDEP, a random word", "a word that means nothing", (0.1, 1.0, 10.0), _cdep, marks="random"),
 }
@@ -278,7 +278,7 @@ _NOTES = [
     "CDEP is as published for text: minus the log-softmax over the decoy's part and the rest, of the label's score. "
     "Right reasons is the squared gradient of the label's log-probability with respect to the decoy's word vector.",
     "'Decoys taken out' knows where they are in training and needs no term. 'A random word' is CDEP on another word of "
-    "the sentence.",
+    "the sentence. Every way with a strength chooses from three.",
     "Word vectors are GloVe's 50 dimensions, trained further, as are all weights (the authors: 300 dimensions).",
     "For articles and gender only sentences that hold one of the pair are taken, and in 'without decoys' all of them "
     "are the neutral word; the authors test on sentences as they are.",
