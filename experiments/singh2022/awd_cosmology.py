@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 import rightly as rt
-from rightly.evaluation import compare, interval
+from rightly.evaluation import Comparison, compare, interval
 from rightly.workflows.cosmology_study import described, draw_maps, told, train_reader
-from rightly.workflows.reproduce import Claim, Outcome, Settings, run_entry
+from rightly.workflows.reproduce import Claim, Outcome, Settings, adjusted, run_entry, shown
 
 START, LEVELS = "db5", 3
 TITLES = {
@@ -127,9 +127,14 @@ def _outcome(settings: Settings, rows: Rows, counts: tuple[int, ...]) -> Outcome
         data=described(counts),
         runs={("plain" if arm == "cnn" else arm): _run(arm, rows) for arm in TITLES},
         comparison={
-            "rmse": {**_paired(rows, "cnn").as_dict(), "run": "awd", "against": "plain", "higher_is_better": False}
+            "rmse": {
+                **_paired(rows, "cnn", "awd").as_dict(),
+                "run": "awd",
+                "against": "plain",
+                "higher_is_better": False,
+            }
         },
-        claims=[_claim(rows, other) for other in TITLES if other != "awd"],
+        claims=_claims(rows),
         notes=_NOTES,
     )
 
@@ -137,7 +142,8 @@ def _outcome(settings: Settings, rows: Rows, counts: tuple[int, ...]) -> Outcome
 _NOTES = [
     "Lognormal fields instead of ray-traced simulations, a small network instead of a ResNet-18: errors cannot be set "
     "beside the paper's, only their order.",
-    "Kernels, strengths and the reach of the 23 edges are chosen on validation maps, for every filter alike.",
+    "Kernels, strengths and the reach of the 23 edges are chosen on validation maps: of 4 strengths and 3 "
+    "reaches for the distilled wavelet, of 3 reaches for the filters.",
     "Parameters are told as the nearest of the 25 on the grid.",
 ]
 
@@ -148,13 +154,20 @@ def _run(arm: str, rows: Rows) -> dict[str, Any]:
     return {**entry, "title": TITLES[arm]}
 
 
-def _paired(rows: Rows, against: str) -> Any:
-    return compare([row[f"rmse_{against}"] for row in rows], [row["rmse_awd"] for row in rows])
+def _paired(rows: Rows, first: str, second: str) -> Comparison:
+    return compare(*([row[f"rmse_{arm}"] for row in rows] for arm in (first, second)))
 
 
-def _claim(rows: Rows, other: str) -> Claim:
-    found = _paired(rows, other)
-    ours, theirs = (interval([row[f"rmse_{arm}"] for row in rows]).mean for arm in ("awd", other))
-    shown = None if found.p is None or found.p >= 0.05 else found.difference < 0
-    claim = f"The distilled wavelet has the smaller error than: {TITLES[other].lower()}"
-    return Claim(claim, f"{PAPER['awd']} against {PAPER[other]}", f"{ours:.4f} against {theirs:.4f}", shown)
+def _claims(rows: Rows) -> list[Claim]:
+    others = [arm for arm in TITLES if arm != "awd"]
+    means = {arm: interval([row[f"rmse_{arm}"] for row in rows]).mean for arm in TITLES}
+    tests = adjusted([_paired(rows, "awd", other) for other in others])
+    return [
+        Claim(
+            f"The distilled wavelet has the smaller error than: {TITLES[other].lower()}",
+            f"{PAPER['awd']} against {PAPER[other]}",
+            f"{means['awd']:.4f} against {means[other]:.4f}",
+            shown(test),
+        )
+        for other, test in zip(others, tests, strict=True)
+    ]

@@ -264,18 +264,25 @@ def _rates(study: Study, found: Found) -> dict[str, Any]:
 
 
 def _claims(study: Study, found: Found) -> list[Claim]:
-    """As in every study, but that a ratio which is not told decides nothing."""
-    judged = []
-    for contest, claim in zip(_CONTESTS, claims(study, found, _CONTESTS), strict=True):
+    """As in every study, but that a ratio which is not told decides nothing, neither here nor by correcting others."""
+
+    def tells(contest: Contest) -> bool:
         kind, _, name = contest.key.partition("_")
-        ways = contest.second, contest.first
-        if kind == "ratio" and not all(_tells(found, way, name) for way in ways):
+        return kind != "ratio" or all(_tells(found, way, name) for way in (contest.second, contest.first))
+
+    told = iter(claims(study, found, [contest for contest in _CONTESTS if tells(contest)]))
+    judged = []
+    for contest in _CONTESTS:
+        if tells(contest):
+            judged.append(next(told))
+        else:
+            (claim,) = claims(study, found, [contest])
+            name, ways = contest.key.partition("_")[2], (contest.second, contest.first)
             rates = " against ".join(
                 " / ".join(f"{found.mean(way, f'{race}_{name}'):.3f}" for race in ("black", "white")) for way in ways
             )
             ours = f"rates {rates}; in some split nearly all or none of the white defendants are said to be"
-            claim = replace(claim, ours=ours, holds=None)
-        judged.append(claim)
+            judged.append(replace(claim, ours=ours, holds=None))
     return judged
 
 

@@ -253,6 +253,10 @@ def _middle(ring: int) -> int:
     return WIDTH * ring + WIDTH // 2
 
 
+#: what is asked again without biases
+BIASED = ("cd", "cd_shapley")
+
+
 def _claims(rows: Rows) -> list[Claim]:
     peaks = [row["peak"] for row in rows]
     inside, first, last = (
@@ -272,7 +276,8 @@ def _claims(rows: Rows) -> list[Claim]:
             "peak near 10,000",
             f"peak at {', '.join(str(_middle(peak)) for peak in peaks)}; share {interval(inside).mean:.3f} in the "
             f"highest ring between, {interval(first).mean:.3f} in the first and {interval(last).mean:.3f} in the last",
-            True if all(ends) else False if False in ends else None,
+            # a peak beyond our last ring would agree with the paper's too
+            True if all(ends) else None,
         ),
         Claim(
             "The share of the peak grows with Omega_m",
@@ -292,14 +297,14 @@ def _claims(rows: Rows) -> list[Claim]:
         ours, theirs = (_told(rows, kind.format(name)) for name in ("cd", other))
         title = f"{METHODS[other][0].lower()}{METHODS[other][1:]}"
         claims.append(Claim(f"{words[kind]}: {title}", "not given", f"{ours} against {theirs}", shown(test)))
-    for name in ("cd", "cd_shapley"):
-        both = [_values(rows, f"{case}_rank_{name}") for case in ("as_is", "unbiased")]
+    cases = [[_values(rows, f"{case}_rank_{name}") for case in ("as_is", "unbiased")] for name in BIASED]
+    for name, test in zip(BIASED, adjusted([compare(*both) for both in cases]), strict=True):
         claims.append(
             Claim(
                 f"Scores are nearer to the exact values once all biases are zero: {METHODS[name]}",
                 "not given",
                 f"rank correlation {_told(rows, f'unbiased_rank_{name}')} against {_told(rows, f'as_is_rank_{name}')}",
-                shown(compare(*both)),
+                shown(test),
             )
         )
     claims.append(

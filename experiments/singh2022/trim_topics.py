@@ -198,8 +198,8 @@ def _outcome(
 ) -> Outcome:
     chosen = {arm: _chosen(rows, arm, tried[arm]) for arm in ARMS}
     arms = {arm: _select(rows, arm, weight) for arm, weight in chosen.items()}
-    listed = ", ".join(f"{weight:g}" for weight in tried["topics"])
-    told = f"{len(seeds)} seeds, {len(topics.words)} topics, {epochs} epochs, weights {listed}"
+    listed, words = (", ".join(f"{weight:g}" for weight in tried[arm]) for arm in ("topics", "words"))
+    told = f"{len(seeds)} seeds, {len(topics.words)} topics, {epochs} epochs, weights {listed} (for words {words})"
     return Outcome(
         title="Topics that a text classifier decides by",
         question="Which topics carry the decision, and what is left when those of the headers may not?",
@@ -281,7 +281,8 @@ def _paired(arms: dict[str, Rows], against: str) -> Any:
 
 
 def _compared(first: list[float], second: list[float]) -> Any:
-    """Paired by seed; the seeds leave out other rows of the same training posts."""
+    """Paired by seed. Test posts are the same for all; the seeds leave out other rows of the same training posts, for
+    which the test is widened as for resplits."""
     return compare(first, second, test_share=HELD)
 
 

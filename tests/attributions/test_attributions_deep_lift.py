@@ -336,3 +336,30 @@ def test_checkpointing_is_refused():
     model = Called(lambda x: torch.utils.checkpoint.checkpoint(layers, x, use_reentrant=False))
     with pytest.raises(ArgumentError, match="checkpoint"):
         explained(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE], ids=str)
+def test_a_large_constant_does_not_hide_a_product(dtype):
+    inputs = torch.ones(2, 2, dtype=dtype)
+    with pytest.raises(DecompositionError, match="mul"):
+        rt.DeepLift()(lambda x: (x[:, :1] * x[:, 1:]) + 1e4, inputs)
+
+
+def test_what_is_no_number_does_not_add_up():
+    """The slope of the logarithm from zero."""
+    with pytest.raises(DecompositionError, match="without bound"):
+        rt.DeepLift()(lambda x: torch.log(x).sum(1, keepdim=True), torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("name", ["sqrt", "log", "reciprocal", "rsqrt"])
+def test_functions_that_are_steep_at_zero_are_fine_there(name):
+    """In single precision a thousandth is not nearly nothing."""
+    function = getattr(torch, name)
+    inputs, reference = torch.tensor([[4e-3, 1e-3], [2e-3, 5e-4]]), rt.references.Constant(2e-4)
+    found = rt.DeepLift(reference)(lambda x: function(x).sum(1, keepdim=True), inputs).attributions
+    torch.testing.assert_close(found, function(inputs) - function(torch.full_like(inputs, 2e-4)), rtol=1e-5, atol=0)
+
+
+def test_functions_called_by_keyword():
+    model = Applied(lambda h: F.relu(F.gelu(input=h), inplace=False))
+    check_adds_up(initialised(model).to(DOUBLE))

@@ -38,6 +38,8 @@ _LINEAR = (
     "len size shape dim ndim numel dtype device data grad_fn requires_grad is_floating_point is_complex"
 )
 ELEMENTWISE = frozenset(_ELEMENTWISE.split())
+#: without a derivative at zero
+STEEP = frozenset({"log", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "pow", "lgamma"})
 POOLS = {"max_pool1d": F.max_pool1d, "max_pool2d": F.max_pool2d, "max_pool3d": F.max_pool3d}
 #: what is never in the way
 KNOWN = ELEMENTWISE | POOLS.keys() | {"prelu"} | frozenset(_LINEAR.split())
@@ -78,7 +80,8 @@ class _Secant(Kernel):
         return (ctx.send if ctx.owner.sending else own)(pairs, cotangent), None, None, None
 
 
-def _elementwise(func: Function, owner: secants, pairs: Any, *args: Any, **kwargs: Any) -> Any:
+def _elementwise(func: Function, owner: secants, *args: Any, **kwargs: Any) -> Any:
+    pairs, args = (args[0], args[1:]) if args else (kwargs.pop("input"), ())
     name, plain, in_place = operation(func)
     if in_python(func) and func.__module__ == F.__name__:
         bound = inspect.signature(func).bind(pairs, *args, **kwargs)
@@ -93,7 +96,7 @@ def _elementwise(func: Function, owner: secants, pairs: Any, *args: Any, **kwarg
         made: Tensor = plain(x, *args, **kwargs)
         return made
 
-    send = partial(_slopes, run, name in KINKED)
+    send = partial(_slopes, run, name)
     if in_place:
         return pairs.copy_(_Secant.one(pairs.clone(), owner, run, send))
     return _Secant.one(pairs, owner, run, send)
@@ -104,15 +107,17 @@ def _are_pairs(tensor: Any) -> bool:
     return isinstance(tensor, Tensor) and tensor.ndim > 0 and len(tensor) % 2 == 0
 
 
-def _slopes(run: Function, kinked: bool, pairs: Tensor, cotangent: Tensor) -> Tensor:
+def _slopes(run: Function, name: str, pairs: Tensor, cotangent: Tensor) -> Tensor:
     """The cotangent times (f(x) - f(x')) / (x - x'), and times the derivative where these are nearly the same.
 
     So near that rounding would be larger than what the derivative in the middle is off; but a function with a kink
-    can be off by anything there, and loses nothing to rounding.
+    can be off by anything there, and loses nothing to rounding. A function that is steep at zero is as fine there as
+    its argument.
     """
     x, other = pairs.chunk(2)
     apart, middle = x - other, (x + other) / 2
-    near = apart == 0 if kinked else apart.abs() <= torch.finfo(x.dtype).eps ** (1 / 3) * (1 + middle.abs())
+    scale = middle.abs() + (name not in STEEP)
+    near = apart == 0 if name in KINKED else apart.abs() <= torch.finfo(x.dtype).eps ** (1 / 3) * scale
     secant = (run(x) - run(other)) / torch.where(near, 1.0, apart)
     slope = torch.where(near, autodiff.sent_back(run, middle, torch.ones_like(middle)), secant)
     return cotangent * torch.cat([slope, slope])

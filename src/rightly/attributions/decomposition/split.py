@@ -66,28 +66,36 @@ class Run:
     largest: int = 0
     watch: bool = False
 
-    def share(self, part: Tensor, total: Tensor, shift: Tensor, dims: Sequence[int]) -> Tensor:
+    def share(
+        self, part: Tensor, total: Tensor, shift: Tensor, dims: Sequence[int], whole: Tensor | None = None
+    ) -> Tensor:
         """``part`` with its share of the constant ``shift``, which ``total`` has in it; a layer is what spans ``dims``.
 
-        See ``core.kernels``.
+        ``whole`` is the total without it, where that is known without taking it off. See ``core.kernels``.
         """
+        taken = whole is None
+        if whole is None:
+            whole = total - shift
         chosen = self.convention.share
         shape = total.shape
         if part.shape != shape:
             part = part.expand(shape)
         if total.is_complex():
-            one, both, added = (torch.view_as_real(x.to(total.dtype).expand(shape)) for x in (part, total, shift))
-            made = self.share(one, both, added, [dim % total.ndim for dim in dims])
+            given = (torch.view_as_real(x.to(total.dtype).expand(shape)) for x in (part, total, shift, whole))
+            one, both, added, alone = given
+            made = self.share(one, both, added, [dim % total.ndim for dim in dims], None if taken else alone)
             return torch.view_as_complex(made.contiguous())
         if chosen == "layer":
             layer = tuple(sorted({dim % total.ndim for dim in dims})) if total.ndim else ()
-            return share(part, total, shift, self.place(total, layer), layer or None, self.convention.soft)
+            own = self.place(total, layer)
+            return share(part, whole, shift, own, total, layer or None, self.convention.soft, taken)
         known = torch.full((), 0.5 if chosen == "half" else 0.0, dtype=total.dtype, device=total.device)
-        return share(part, total, shift, known, None, self.convention.soft)
+        return share(part, whole, shift, known, total, None, self.convention.soft, taken)
 
     def alone(self, constant: Tensor) -> Tensor:
         """The part of a constant that meets nothing."""
-        return self.share(self.nothing(constant), constant, constant, (-1,) if constant.ndim > 1 else ())
+        dims = (-1,) if constant.ndim > 1 else ()
+        return self.share(self.nothing(constant), constant, constant, dims, torch.zeros_like(constant))
 
     def nothing(self, like: Tensor) -> Tensor:
         """The zero of a part, which is a zero for each of the regions."""
@@ -291,7 +299,7 @@ def joint(func: Callable[..., Tensor], *items: Any, dims: Sequence[int] = (-1,))
         else:
             whole = among(lambda split: torch.ones_like(split.total, dtype=split.relevant.dtype))
             credited = 1 - whole
-        return source.run.share(part, whole + credited, credited, dims)
+        return source.run.share(part, whole + credited, credited, dims, whole)
 
     return source.made(total, Part(None, made) if any(part.waits for part in parts.values()) else made())
 

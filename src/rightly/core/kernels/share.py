@@ -20,8 +20,17 @@ _ROUNDED, _MOST_ROUNDED = 64, 1e-4
 _BLOCK = 2**18
 
 
-def share(part: Tensor, total: Tensor, shift: Tensor, own: Tensor, dims: tuple[int, ...] | None, soft: float) -> Tensor:
-    """``part`` with its share of ``shift``: proportional to |part| : |total - shift - part|.
+def share(
+    part: Tensor,
+    whole: Tensor,
+    shift: Tensor,
+    own: Tensor,
+    total: Tensor,
+    dims: tuple[int, ...] | None,
+    soft: float,
+    taken: bool,
+) -> Tensor:
+    """``part`` with its share of ``shift``: proportional to |part| : |whole - part|.
 
     Where neither is larger than ``soft * |shift|``, the shares go over to those of the sums over ``dims``, and to
     ``own`` where these are nothing either. No part is left out. Nothing goes to a part that is zero throughout, or
@@ -31,31 +40,33 @@ def share(part: Tensor, total: Tensor, shift: Tensor, own: Tensor, dims: tuple[i
     The gradient is written out: it keeps three tensors, and is finite where the share is 0 / 0.
 
     Args:
-        part, total: in one shape, that of the result; the total has the shift in it.
+        part, whole: in one shape, that of the result.
         shift: broadcastable to it.
         own: broadcastable to it with ``dims`` of size 1.
+        total: the whole with the shift, to the last bit of what the model makes of it; no gradient goes to it.
         dims: over which the sums are taken; None takes ``own`` at once.
         soft: 0 is the published share, whose slopes have no bound.
+        taken: whether the whole is the total less the shift, and so no better known than these.
     """
-    if torch.is_grad_enabled() and (part.requires_grad or total.requires_grad or shift.requires_grad):
-        return Share.one(part, total, shift, own, dims, soft)
-    laid = autodiff.laid_out(part, total, shift, own) if part.device.type == "cpu" else None
+    if torch.is_grad_enabled() and (part.requires_grad or whole.requires_grad or shift.requires_grad):
+        return Share.one(part, whole, shift, own, total.detach(), dims, soft, taken)
+    laid = autodiff.laid_out(part, whole, shift, own, total) if part.device.type == "cpu" else None
     if laid is None or laid[0][0].numel() <= _BLOCK:
-        return _value(part, total, shift, own, dims, soft)
+        return _value(part, whole, shift, own, total, dims, soft, taken)
     (parts, *others), one_of = laid
     rank = parts.ndim
     others = [each.reshape(len(each), *(1,) * (rank - each.ndim), *each.shape[1:]) for each in others]
-    return one_of(_by_block([parts, *others], None if dims is None else tuple(dim + 1 for dim in dims), soft))
+    return one_of(_by_block([parts, *others], None if dims is None else tuple(dim + 1 for dim in dims), soft, taken))
 
 
-def _by_block(tensors: list[Tensor], dims: tuple[int, ...] | None, soft: float) -> Tensor:
+def _by_block(tensors: list[Tensor], dims: tuple[int, ...] | None, soft: float, taken: bool) -> Tensor:
     """``_value`` of plain tensors, so many of their first dimension at a time."""
     made = torch.empty_like(tensors[0])
     rows = max(1, _BLOCK // made[0].numel())
     for start in range(0, len(made), rows):
         now = slice(start, start + rows)
-        part, total, shift, own = (each[now] if len(each) > 1 else each for each in tensors)
-        _value(part, total, shift, own, dims, soft, into=made[now])
+        part, whole, shift, own, total = (each[now] if len(each) > 1 else each for each in tensors)
+        _value(part, whole, shift, own, total, dims, soft, taken, into=made[now])
     return made
 
 
@@ -63,38 +74,46 @@ def _tiny(like: Tensor) -> float:
     return max(TINY, torch.finfo(like.dtype).tiny)
 
 
-def _noise(whole: Tensor, shift: Tensor, dims: tuple[int, ...]) -> Tensor:
+def _noise(whole: Tensor, shift: Tensor, dims: tuple[int, ...], taken: bool) -> Tensor:
     """What may be left of a part by rounding alone, which is as large as the layer and as what is taken off it. It
     would be given its share of a bias, and that a share of the next, so that after twenty layers nothing would have
     become as large as everything."""
-    size = torch.nan_to_num(whole.detach().abs().mean(dims, keepdim=True), nan=0.0, posinf=0.0) + shift.detach().abs()
+    size = torch.nan_to_num(whole.detach().abs().mean(dims, keepdim=True), nan=0.0, posinf=0.0)
+    size = size + shift.detach().abs() if taken else size
     return size * min(_ROUNDED * torch.finfo(whole.dtype).eps, _MOST_ROUNDED)
 
 
 def _value(
     part: Tensor,
-    total: Tensor,
+    whole: Tensor,
     shift: Tensor,
     own: Tensor,
+    total: Tensor,
     dims: tuple[int, ...] | None,
     soft: float,
+    taken: bool,
     into: Tensor | None = None,
 ) -> Tensor:
-    whole = total - shift
     tiny, sizes, rest = _tiny(part), part.abs(), (whole - part).abs_()
     again = None if into is None else sizes
     if dims is not None:
-        noise = _noise(whole, shift, dims)
-        # taken off both, and not a bar to pass: a region and its complement would pass it by different roundings
-        sizes, rest = sizes.sub_(noise).clamp_min_(0), rest.sub_(noise).clamp_min_(0)
+        noise = _noise(whole, shift, dims, taken)
+        sizes, rest = _heard(sizes, noise), _heard(rest, noise)
+        mass, left = sizes.sum(dims, keepdim=True), rest.sum(dims, keepdim=True)
+        full = (left == 0) & ((mass > 0) | (own == 1))
+        own = (mass + own * tiny) / (mass + left + tiny)
     both = rest.add_(sizes)
-    if dims is not None:
-        own = (sizes.sum(dims, keepdim=True) + own * tiny) / (both.sum(dims, keepdim=True) + tiny)
     floor = shift.abs() * soft + tiny
     # one by one: torch's addcmul is slow where a bias is the same for a whole image
     shares = torch.add(torch.mul(sizes, shift, out=again), own * floor * shift, out=again)
     made = torch.addcdiv(part, shares, both.add_(floor), out=into)
-    return made if dims is None else torch.where(own == 1, total, made, out=into)
+    return made if dims is None else torch.where(full, total, made, out=into)
+
+
+def _heard(size: Tensor, noise: Tensor) -> Tensor:
+    """Nothing up to the noise, and the size from twice the noise on. Without a jump between: a region and its
+    complement would pass a bar by different roundings."""
+    return torch.minimum(size, (size - noise).clamp_min_(0).mul_(2))
 
 
 class Share(Kernel):
@@ -104,19 +123,25 @@ class Share(Kernel):
 
     @staticmethod
     def forward(
-        part: Tensor, total: Tensor, shift: Tensor, own: Tensor, dims: tuple[int, ...] | None, soft: float
+        part: Tensor,
+        whole: Tensor,
+        shift: Tensor,
+        own: Tensor,
+        total: Tensor,
+        dims: tuple[int, ...] | None,
+        soft: float,
+        taken: bool,
     ) -> Tensor:
-        return _value(part, total, shift, own, dims, soft)
+        return _value(part, whole, shift, own, total, dims, soft, taken)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.dims, ctx.soft = inputs
+        *tensors, _, ctx.dims, ctx.soft, ctx.taken = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        part, total, shift, own = ctx.saved_tensors
-        whole = total - shift
+        part, whole, shift, own = ctx.saved_tensors
         dims, soft, tiny = ctx.dims, ctx.soft, _tiny(part)
         # tensors of this size cost more to come by than to fill: where nothing is recorded, each is used again
         again = "" if torch.is_grad_enabled() else "_"
@@ -124,7 +149,7 @@ class Share(Kernel):
         add, sub, mul, div, neg, sign, clamp_min, reciprocal = (getattr(Tensor, name + again) for name in names)
         rest, sizes = whole - part, part.abs()
         if dims is not None:
-            noise = _noise(whole, shift, dims)
+            noise = _noise(whole, shift, dims, ctx.taken)
             rest, sizes = mul(rest, rest.abs() > noise), mul(sizes, sizes > noise)
         both = add(rest.abs(), sizes)
         floor = shift.abs() * soft + tiny
@@ -150,8 +175,6 @@ class Share(Kernel):
         if dims is not None:
             by_size, by_rest = add(by_size, by_own * (1 - own)), add(by_rest, by_own * own)
         by_rest = mul(by_rest, sign(rest))
-        if by_shift is not None:  # what is shared between is the total without it
-            by_shift = by_shift + by_rest.sum_to_size(shift.shape)
         heard = part if dims is None else part * (part.abs() > noise)
         by_part = add(add(mul(by_size, heard.sign()), grad), by_rest)
-        return by_part, neg(by_rest), by_shift, None, None, None
+        return by_part, neg(by_rest), by_shift, *(None,) * 5

@@ -104,7 +104,7 @@ def plus(source: Split, constant: Any, scale: float = 1, by: float = 1) -> Split
     whole, part = scaled.total.to(total.dtype), scaled.part
 
     def made() -> Tensor:
-        return source.run.share(part().to(total.dtype), whole + credited, credited, dims)
+        return source.run.share(part().to(total.dtype), whole + credited, credited, dims, whole.expand(total.shape))
 
     return source.made(total, scaled.lazily(made))
 

@@ -151,35 +151,31 @@ def _shown(cells: Pair, output: Pair, weights: Weights) -> State:
 def _lstm(weights: Weights) -> Cell:
     """As published: what touches the other part is the other part's; the output gate is held.
 
-    Written with tanh(a) = 1 - 2 sigmoid(-2 a): sigmoid is several times the faster. As in ``gate``, what has no parts
-    comes first.
+    As in ``gate``, what has no parts comes first.
     """
     size = len(weights.hidden) // 4
-    factor = weights.hidden.new_ones(4, size)
-    factor[2] = -2
-    factor = factor.flatten()
     first, second = (bias for (bias,) in weights.biases(1))
-    bias, gated = (first + second) * factor, slice(0, 3 * size)  # of the output gate, nothing is decomposed
-    i_alone, f_alone, s_alone = torch.sigmoid(bias[gated]).chunk(3)
-    g_alone = 1 - 2 * s_alone
-    biases, others = i_alone * g_alone, torch.cat([-i_alone, f_alone, -s_alone])
+    bias, both, gated = first + second, slice(0, 2 * size), slice(0, 3 * size)
+    both_alone, g_alone = torch.sigmoid(bias[both]), torch.tanh(bias[2 * size : 3 * size])
+    i_alone, f_alone = both_alone.chunk(2)
+    # of the gate f, what the part makes of it and what the bias makes of it alone are needed together
+    biases, others = i_alone * g_alone, torch.cat([-i_alone, f_alone])
 
     def step(inputs: Pair, state: State, own: Tensor) -> State:
         hidden, (c, c_part) = state
-        before = (inputs.total + F.linear(hidden.total, weights.hidden)) * factor + bias
-        part = (inputs.part + F.linear(hidden.part, weights.hidden[gated])) * factor[gated]
-        values = torch.sigmoid(before)
-        parts = torch.sigmoid(part + bias[gated]) - torch.sigmoid(before[..., gated] - part)
-        parts = torch.add((values[..., gated] + others) / 2, parts, alpha=0.5)
-        i_part, f_both, s_part = parts.chunk(3, -1)  # of the gate f, with what the bias makes of it alone
-        new = torch.addcmul(i_part * torch.sub(g_alone, s_part, alpha=2), i_alone, s_part, value=-2)
+        before = inputs.total + F.linear(hidden.total, weights.hidden) + bias
+        part = inputs.part + F.linear(hidden.part, weights.hidden[gated])  # of the output gate, nothing is decomposed
+        with_bias, without = part + bias[gated], before[..., gated] - part
+        values, last = torch.sigmoid(before[..., both]), slice(2 * size, 3 * size)
+        g, o = torch.tanh(before[..., last]), torch.sigmoid(before[..., 3 * size :])
+        parts = torch.sigmoid(with_bias[..., both]) - torch.sigmoid(without[..., both])
+        i_part, f_both = torch.add((values + others) / 2, parts, alpha=0.5).chunk(2, -1)
+        g_part = (torch.tanh(with_bias[..., last]) - torch.tanh(without[..., last]) + (g - g_alone)) / 2
+        new = torch.addcmul(i_part * (g_part + g_alone), i_alone, g_part)
         c_part = torch.addcmul(torch.addcmul(new, f_both, c_part), own, biases)
-        i, f, s, o = values.chunk(4, -1)
-        c = torch.addcmul(torch.addcmul(i, i, s, value=-2), f, c)
-        lower = -2 * c
-        squashed = torch.sigmoid(lower)
-        shown = (torch.sigmoid(torch.add(lower, c_part, alpha=2)) - squashed) - (torch.sigmoid(-2 * c_part) - 0.5)
-        return _shown(Pair(c, c_part), Pair(torch.addcmul(o, o, squashed, value=-2), o * shown), weights)
+        i, f = values.chunk(2, -1)
+        cells = Pair(torch.addcmul(i * g, f, c), c_part)
+        return _shown(cells, _squashed(cells).map(lambda x: o * x), weights)
 
     return Cell(lambda x: Pair(F.linear(x.total, weights.inputs), F.linear(x.part, weights.inputs[gated])), step)
 

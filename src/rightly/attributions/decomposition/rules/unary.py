@@ -130,7 +130,7 @@ def proportional(source: Split, total: Tensor) -> Split:
     t, b = source.total, source.relevant
     dims = (-1,) if t.ndim > 1 else ()
     whole, finite = (torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0) for x in (t, total))
-    return source.made(total, source.run.share(b, whole + finite, finite, dims) - b)
+    return source.made(total, source.run.share(b, whole + finite, finite, dims, whole) - b)
 
 
 def reciprocal(source: Split) -> Split:
