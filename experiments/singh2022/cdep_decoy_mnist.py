@@ -208,10 +208,10 @@ _NOTES = [
     "swatches are can make such. Plain training has no strength to choose. No seed tests on rows that chose.",
     "The ranges of strengths are from a pilot with the first seed, whose test accuracy was seen.",
     "Network, loop and training rows are those of the recipe decoy-mnist-ladder: 784-512-10, Adam 0.002, batches of "
-    "256. The published code has two convolutions with pooling and 256 hidden units, batches of 64 and a weight decay of "
-    "1e-4, takes penalty and loss in one step for CDEP, but in two steps in turn for right reasons and expected gradients, "
-    "and 200 references for the latter. A pilot of such convolutions, a quarter as wide, hardly read the swatch after "
-    "5,000 digits (0.92 without any penalty), so that nothing could be told apart.",
+    "256. The published code has two convolutions with pooling and 256 hidden units, batches of 64 and a weight decay "
+    "of 1e-4, takes penalty and loss in one step for CDEP, but in two steps in turn for right reasons and expected "
+    "gradients, and 200 references for the latter. A pilot of such convolutions, a quarter as wide, hardly read the "
+    "swatch after 5,000 digits (0.92 without any penalty), so that nothing could be told apart.",
     "CDEP is as the code that was published: softmax over the part of the swatch and the rest, of all classes. 'L1' is "
     "the loss as Singh et al. print it (eq. 10), 'Shapley' shares what swatch and rest do together between them, which "
     "the published rules give to the rest. The softmax only asks that the swatch's part of every class score be below "
