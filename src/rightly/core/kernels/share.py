@@ -107,13 +107,15 @@ def _value(
     # one by one: torch's addcmul is slow where a bias is the same for a whole image
     shares = torch.add(torch.mul(sizes, shift, out=again), own * floor * shift, out=again)
     made = torch.addcdiv(part, shares, both.add_(floor), out=into)
-    return made if dims is None else torch.where(full, total, made, out=into)
+    if dims is None or (into is not None and not bool(full.any())):
+        return made
+    return torch.where(full, total, made, out=into)
 
 
 def _heard(size: Tensor, noise: Tensor) -> Tensor:
     """Nothing up to the noise, and the size from twice the noise on. Without a jump between: a region and its
     complement would pass a bar by different roundings."""
-    return torch.minimum(size, (size - noise).clamp_min_(0).mul_(2))
+    return torch.clamp(torch.add(-2 * noise, size, alpha=2), size.new_zeros(()), size)
 
 
 class Share(Kernel):
