@@ -66,11 +66,12 @@ def claims(found: Found, statements: Sequence[Statement]) -> list[Claim]:
 
     It holds where all differences exceed the margin and all are shown (p < 0.05, Benjamini and Hochberg over the
     statements), and does not where one of them is shown to lie below it; otherwise nothing is shown. A claim about
-    every condition needs all of them, so that the largest p is its p (an intersection-union test).
+    every condition needs all of them, so that the largest p is its p (an intersection-union test); one that speaks
+    against it is the least of several, times their number, and then corrected over the statements, too.
     """
     tests = [_tests(found, each) for each in statements]
-    corrected = adjust([_largest(found) for found in tests])
-    return [_claim(*entry) for entry in zip(statements, tests, corrected, strict=True)]
+    corrected = (adjust([p(found) for found in tests]) for p in (_largest, _against))
+    return [_claim(*entry) for entry in zip(statements, tests, *corrected, strict=True)]
 
 
 def flagged(found: Found, study: Study) -> dict[str, int]:
@@ -171,15 +172,22 @@ def _largest(tests: Sequence[tuple[Comparison, float, float]]) -> float | None:
     return max(known) if len(known) == len(tests) else None
 
 
-def _claim(each: Statement, tests: Sequence[tuple[Comparison, float, float]], p: float | None) -> Claim:
+def _against(tests: Sequence[tuple[Comparison, float, float]]) -> float | None:
+    """The smallest p of what lies below, times the number of conditions; None where nothing does."""
+    known = [test.p for test, _, _ in tests if test.p is not None and test.difference < 0]
+    return min(1.0, len(tests) * min(known)) if known else None
+
+
+def _claim(
+    each: Statement, tests: Sequence[tuple[Comparison, float, float]], p: float | None, against: float | None
+) -> Claim:
     scale, form = (100, "{:.1f}") if each.unit == "points" else (1, "{:.3g}")
     lows, highs = ([form.format(scale * value) for value in column] for column in list(zip(*tests, strict=True))[1:])
     unit = " %" if each.unit == "points" else f" {each.unit}"
     ours = f"{' / '.join(highs)}{unit} against {' / '.join(lows)}{unit}" + ("" if p is None else f", p = {p:.2g}")
     if all(test.difference > 0 for test, _, _ in tests) and p is not None and p < 0.05:
         return Claim(each.claim, each.paper, ours, True)
-    below = any(test.n > 1 and test.high < 0 for test, _, _ in tests)
-    return Claim(each.claim, each.paper, ours, False if below else None)
+    return Claim(each.claim, each.paper, ours, False if against is not None and against < 0.05 else None)
 
 
 def _title(study: Study, name: str) -> str:
