@@ -94,15 +94,16 @@ def _value(
     taken: bool,
     into: Tensor | None = None,
 ) -> Tensor:
-    tiny, sizes, rest = _tiny(part), part.abs(), (whole - part).abs_()
-    again = None if into is None else sizes
-    if dims is not None:
+    tiny = _tiny(part)
+    if dims is None:
+        sizes, rest = part.abs(), (whole - part).abs_()
+    else:
         noise = _noise(whole, shift, dims, taken)
-        sizes, rest = _heard(sizes, noise), _heard(rest, noise)
+        sizes, rest = _heard(part.abs(), noise), _heard((whole - part).abs_(), noise)
         mass, left = sizes.sum(dims, keepdim=True), rest.sum(dims, keepdim=True)
         full = (left == 0) & ((mass > 0) | (own == 1))
         own = (mass + own * tiny) / (mass + left + tiny)
-    both = rest.add_(sizes)
+    both, again = rest.add_(sizes), None if into is None else sizes
     floor = shift.abs() * soft + tiny
     # one by one: torch's addcmul is slow where a bias is the same for a whole image
     shares = torch.add(torch.mul(sizes, shift, out=again), own * floor * shift, out=again)
@@ -115,7 +116,8 @@ def _value(
 def _heard(size: Tensor, noise: Tensor) -> Tensor:
     """Nothing up to the noise, and the size from twice the noise on. Without a jump between: a region and its
     complement would pass a bar by different roundings."""
-    return torch.clamp(torch.add(-2 * noise, size, alpha=2), size.new_zeros(()), size)
+    # in place: a tensor of this size costs more to come by than to fill
+    return torch.add(-2 * noise, size, alpha=2).clamp_max_(size).clamp_min_(0)
 
 
 class Share(Kernel):
