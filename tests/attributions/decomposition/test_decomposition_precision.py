@@ -46,7 +46,10 @@ def test_totals_of_a_quiet_lstm_are_its_own(dtype):
         for number, parameter in enumerate(layer.parameters()):
             parameter.copy_(normal(*parameter.shape, seed=number) * 0.01)
     layer, inputs = layer.to(dtype), normal(2, 6, 5, seed=9).to(dtype)
-    last = lambda x: layer(x)[0][:, -1]  # noqa: E731
+
+    def last(x):
+        return layer(x)[0][:, -1]
+
     masks = torch.rand(4, 6, 1, generator=draws(1)).round().bool().expand(4, 6, 5)
     found = rt.contextual_decomposition(last, inputs, masks).outputs
     with torch.no_grad():
