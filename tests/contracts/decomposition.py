@@ -37,6 +37,11 @@ def _compare(found: Tensor, expected: Tensor, size: Tensor, what: str) -> float:
     return gap
 
 
+def _divided(found: Any) -> Tensor:
+    """What there is to be divided: the outputs, from those of the reference on where there is one."""
+    return found.outputs if found.reference is None else found.outputs - found.reference
+
+
 def _moving(parts: Tensor, size: Tensor) -> None:
     assert float(parts.abs().max() / size) > _LEAST, "the parts are nothing here, so that nothing was checked"
 
@@ -55,21 +60,30 @@ def check_sum(case: Any, **options: Any) -> float:
     Under rules that treat both parts alike only: where interactions go to the other part by rule, the complement's
     part is not what was left over.
     """
-    regions, plain = regions_of(case.shape), _plain(case)
-    one, other = (split(case, each, **options).relevant for each in (regions, ~regions))
-    _moving(one, plain.abs().max())
-    return _compare(one + other, plain.unsqueeze(1).expand_as(one), plain.abs().max(), "the parts do not add up")
+    regions, size = regions_of(case.shape), _plain(case).abs().max()
+    found = split(case, regions, **options)
+    one, other, whole = found.relevant, split(case, ~regions, **options).relevant, _divided(found)
+    _moving(one, size)
+    return _compare(one + other, whole.unsqueeze(1).expand_as(one), size, "the parts do not add up")
 
 
 def check_edges(case: Any, **options: Any) -> float:
     """An empty region gets nothing, a full one everything, also among others."""
     regions = regions_of(case.shape)
     regions[0], regions[2] = False, True
-    plain = _plain(case)
-    found = split(case, regions, **options).relevant
-    _moving(found[:, [1, 3]], plain.abs().max())
-    empty = _compare(found[:, 0], torch.zeros_like(plain), plain.abs().max(), "an empty region gets something")
-    return max(empty, _compare(found[:, 2], plain, plain.abs().max(), "a full region does not get everything"))
+    plain, found = _plain(case), split(case, regions, **options)
+    size, parts = plain.abs().max(), found.relevant
+    _moving(parts[:, [1, 3]], size)
+    empty = _compare(parts[:, 0], torch.zeros_like(plain), size, "an empty region gets something")
+    return max(empty, _compare(parts[:, 2], _divided(found), size, "a full region does not get everything"))
+
+
+def check_reference(case: Any) -> float:
+    """What belongs to nobody is the model's own output at the reference, by itself."""
+    found = split(case, regions_of(case.shape), convention="reference")
+    with torch.no_grad():
+        plain = case.model(torch.zeros_like(case.inputs))
+    return _compare(found.reference, plain, _plain(case).abs().max(), "outputs at the reference")
 
 
 def check_loop(case: Any, **options: Any) -> float:

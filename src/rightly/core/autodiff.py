@@ -45,6 +45,9 @@ def gradient(values: Tensor, points: Tensor, *, create_graph: bool) -> Tensor:
 
 def sent_back(function: Callable[[Tensor], Tensor], points: Tensor, cotangent: Tensor) -> Tensor:
     """The cotangent at a function's result, sent back to its points; with its graph where gradients are recorded."""
+    if _functorch.maybe_current_level() is not None:  # within ``over_parts``
+        back: Callable[[Tensor], tuple[Tensor]] = torch.func.vjp(function, points)[1]
+        return back(cotangent)[0]
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
         here = points if keep and points.requires_grad else points.detach().requires_grad_()
@@ -258,13 +261,15 @@ def over_blocks(function: Callable[[Tensor], Tensor], blocks: Tensor) -> Tensor:
     return torch.func.vmap(function)(blocks)
 
 
-def over_parts(function: Callable[..., tuple[Tensor, Tensor]], *blocks: Tensor) -> tuple[Tensor, Tensor]:
+def over_parts(
+    function: Callable[..., tuple[Tensor, tuple[Tensor, ...]]], *blocks: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """What ``function`` gives first for every entry of the blocks at once, and what it gives second, once.
 
     The second must be the same for all entries; random draws are.
     """
     dims: Any = (0, None)
-    found: tuple[Tensor, Tensor] = torch.func.vmap(function, out_dims=dims, randomness="same")(*blocks)
+    found: tuple[Tensor, tuple[Tensor, ...]] = torch.func.vmap(function, out_dims=dims, randomness="same")(*blocks)
     return found
 
 

@@ -108,19 +108,23 @@ def _are_pairs(tensor: Any) -> bool:
 
 
 def _slopes(run: Function, name: str, pairs: Tensor, cotangent: Tensor) -> Tensor:
-    """The cotangent times (f(x) - f(x')) / (x - x'), and times the derivative where these are nearly the same.
+    """The cotangent times the slopes."""
+    slope = slope_between(run, name, *pairs.chunk(2))
+    return cotangent * torch.cat([slope, slope])
 
-    So near that rounding would be larger than what the derivative in the middle is off; but a function with a kink
-    can be off by anything there, and loses nothing to rounding. A function that is steep at zero is as fine there as
-    its argument.
+
+def slope_between(run: Function, name: str, x: Tensor, other: Tensor) -> Tensor:
+    """(f(x) - f(x')) / (x - x') of an elementwise function, by its name, and its derivative where these are so near
+    that rounding would be larger than what the derivative in the middle is off.
+
+    A function with a kink can be off by anything there, and loses nothing to rounding. A function that is steep at
+    zero is as fine there as its argument.
     """
-    x, other = pairs.chunk(2)
     apart, middle = x - other, (x + other) / 2
     scale = middle.abs() + (name not in STEEP)
     near = apart == 0 if name in KINKED else apart.abs() <= torch.finfo(x.dtype).eps ** (1 / 3) * scale
     secant = (run(x) - run(other)) / torch.where(near, 1.0, apart)
-    slope = torch.where(near, autodiff.sent_back(run, middle, torch.ones_like(middle)), secant)
-    return cotangent * torch.cat([slope, slope])
+    return torch.where(near, autodiff.sent_back(run, middle, torch.ones_like(middle)), secant)
 
 
 def _prelu(func: Function, owner: secants, pairs: Any, weight: Tensor) -> Any:

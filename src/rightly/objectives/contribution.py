@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from rightly.attributions.base import check_space
 from rightly.attributions.decomposition import Convention, contextual_decomposition
-from rightly.attributions.decomposition.contextual import Unknown, check_regions, choices
+from rightly.attributions.decomposition.contextual import check_regions, check_start
 from rightly.attributions.decomposition.convention import Name, convention_of
+from rightly.attributions.decomposition.passes import Unknown, choices
 from rightly.core import seeding
 from rightly.core.annotation import Annotation, needed
 from rightly.core.checks import check_count
 from rightly.core.errors import AnnotationError, ArgumentError, ShapeError
 from rightly.core.scalar import Target, check_target, resolve_target, single
-from rightly.core.types import Space
+from rightly.core.types import Reference, Space
 from rightly.objectives.engines import class_numbers
 from rightly.objectives.model_term import Batch, ModelTerm
 from rightly.objectives.term import Schedule, Weight, check_weight
@@ -115,8 +116,9 @@ class ContributionTerm(ModelTerm):
             in the order of ``itertools.combinations``, instead of the regions themselves. They should not overlap.
         space: what the regions are of; the (first) input by default, where token numbers may be chosen as they are.
             With ``rt.spaces.Parts(rt.spaces.grey_and_colour)``, the region ``torch.tensor([[False, True]])`` is colour.
-        convention, unknown: see ``rt.contextual_decomposition``. With ``"first"``, as published, all that a region does
-            together with the rest is the rest's, where the penalty does not see it; ``"shapley"`` shares it.
+        convention, reference, unknown: see ``rt.contextual_decomposition``. With ``"first"``, as published, all that a
+            region does together with the rest is the rest's, where the penalty does not see it; ``"shapley"`` and
+            ``"reference"`` share it.
         weight, name, schedule: as in ``rt.Term``.
 
     Source: Rieger et al. (2020); Singh et al. (2022), section 3.1, eq. 9 and 10.
@@ -129,6 +131,7 @@ class ContributionTerm(ModelTerm):
     interactions: bool = False
     space: Space | None = None
     convention: Name | Convention = "first"
+    reference: Reference | None = None
     unknown: Unknown = "error"
     weight: Weight = 1.0
     name: str = "contribution"
@@ -145,7 +148,7 @@ class ContributionTerm(ModelTerm):
             check_target(self.classes)
         if self.space is not None:
             check_space(self.space)
-        convention_of(self.convention)
+        check_start(self.reference, convention_of(self.convention))
         check_weight(self.weight)
 
     @property
@@ -201,11 +204,13 @@ class ContributionTerm(ModelTerm):
             batch.inputs,
             regions,
             convention=self.convention,
+            reference=self.reference,
             space=self.space,
             unknown=self.unknown,
             create_graph=torch.is_grad_enabled(),
         )
-        outputs, relevant = self._explained(found.outputs, found.relevant, class_numbers(batch.labels))
+        both = found.outputs if found.reference is None else found.outputs - found.reference
+        outputs, relevant = self._explained(both, found.relevant, found.outputs, class_numbers(batch.labels))
         wide = torch.promote_types(outputs.dtype, torch.float32)
         outputs, relevant = outputs.to(wide), relevant.to(wide)
         there = chosen[0].to(relevant.device)
@@ -237,10 +242,12 @@ class ContributionTerm(ModelTerm):
         count = 1 if given is None else given.shape[1]
         return needed(batch.annotation, "regions", whole.unsqueeze(1).expand(-1, count, *whole.shape[1:]))[0] > 0
 
-    def _explained(self, outputs: Tensor, relevant: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Of outputs (B, *O) and parts (B, R, *O) what is penalised, (B, C, 1) and (B, C, R)."""
+    def _explained(
+        self, both: Tensor, relevant: Tensor, outputs: Tensor, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Of all parts together (B, *O) and of regions (B, R, *O) what is penalised, (B, C, 1) and (B, C, R)."""
         batch, count = relevant.shape[:2]
-        flat, parts = outputs.reshape(batch, -1, 1), relevant.reshape(batch, count, -1).transpose(1, 2)
+        flat, parts = both.reshape(batch, -1, 1), relevant.reshape(batch, count, -1).transpose(1, 2)
         if (isinstance(self.classes, str) and self.classes == "all") or single(outputs):
             return flat, parts
         if outputs.ndim != 2:

@@ -26,7 +26,7 @@ def _mixed(case: Case, inputs, convention: str, **options):
     return (mix * found.relevant).sum() + found.outputs.sum()
 
 
-@pytest.mark.parametrize("convention", ["first", "shapley"])
+@pytest.mark.parametrize("convention", ["first", "shapley", "reference"])
 @pytest.mark.parametrize("name", ZOO)
 def test_parameters_have_the_true_gradient(name, convention):
     case = ZOO[name]()

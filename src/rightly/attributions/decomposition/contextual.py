@@ -6,29 +6,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from rightly.attributions.base import check_space
+from rightly.attributions.base import check_reference, check_space
 from rightly.attributions.decomposition.convention import Convention, Name, convention_of
-from rightly.attributions.decomposition.split import Run, Split
+from rightly.attributions.decomposition.passes import Unknown, choices, split_outputs
 from rightly.core import autodiff, seeding
 from rightly.core.batch import Inputs, Model, call, convert, outputs_of, rows
 from rightly.core.checks import check_count
-from rightly.core.errors import ArgumentError, DecompositionError, ShapeError
-from rightly.core.intercept import Unsupported
-from rightly.core.types import Space, View
+from rightly.core.errors import ArgumentError, ShapeError
+from rightly.core.types import Reference, Space, View
+from rightly.references import Constant
 from rightly.spaces import Input
-
-Unknown = Literal["error", "shapley"]
-Progress = Callable[[int, int], None]
-
-#: numbers of the largest tensor, times regions, in one pass: each pass computes the totals again
-_NUMBERS_A_PASS = 2**22
-#: how much larger the largest tensor is taken to be than the input, before it was met
-_GROWTH = 4
 
 
 @dataclass(frozen=True)
@@ -38,6 +29,7 @@ class Decomposition:
     Attributes:
         relevant: (B, R, *O) for outputs (B, *O): the part of each region.
         outputs: (B, *O), the model's own.
+        reference: (B, *O), where biases are kept apart: the outputs at the reference, which belong to no part.
         stability: (B, R), where it was asked for: how far the relevant parts move when ``soft`` is doubled, over the
             largest output. Large where rounding errors or conventions, not the model, decide who gets the biases.
         operations: how each operation was decomposed, by name: "rule" from the table, "body" of a Python function,
@@ -47,13 +39,15 @@ class Decomposition:
 
     relevant: Tensor
     outputs: Tensor
+    reference: Tensor | None
     stability: Tensor | None
     operations: dict[str, str]
 
     @property
     def irrelevant(self) -> Tensor:
-        """(B, R, *O), the part of everything else: together they are the outputs."""
-        return self.outputs.unsqueeze(1) - self.relevant
+        """(B, R, *O), the part of everything else: together they are the outputs, less those at a reference."""
+        both = self.outputs if self.reference is None else self.outputs - self.reference
+        return both.unsqueeze(1) - self.relevant
 
 
 def contextual_decomposition(
@@ -62,6 +56,7 @@ def contextual_decomposition(
     regions: Tensor | Callable[[Tensor], Tensor],
     *,
     convention: Name | Convention = "first",
+    reference: Reference | None = None,
     space: Space | None = None,
     unknown: Unknown = "error",
     chunk_size: int | None = None,
@@ -83,7 +78,10 @@ def contextual_decomposition(
             shape (*F). Dimensions of size 1 stand for all of theirs: (R, 1, H, W) for all channels. Or a function that
             makes them of the coordinates (B, *F).
         convention: who gets what two parts do together: ``"first"``, as published; ``"shapley"``, averaged;
-            ``"published"``, as ``"first"``, biases as in the authors' package; or a ``Convention``.
+            ``"published"``, as ``"first"``, biases as in the authors' package; ``"reference"``, averaged, and what the
+            model makes of a reference is nobody's (nearest to Shapley values by far); or a ``Convention``.
+        reference: that of ``convention="reference"``, one an example; zero by default. Of token numbers it always is
+            nothing, which has a vector of zeros.
         space: what is split; the (first) input by default.
         unknown: what happens to an operation without a rule: an error, or its two-player Shapley value, which needs
             two more evaluations.
@@ -101,12 +99,14 @@ def contextual_decomposition(
     """
     given = regions if callable(regions) else check_regions(regions)
 
-    def parts(coordinates: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-        whole = choices(coordinates)
+    def parts(coordinates: Tensor, start: Tensor | None) -> Parts:
+        whole = choices(coordinates) if start is None else coordinates - start
         masks = check_regions(given(coordinates)) if callable(given) else given
         return *spread(masks, coordinates), lambda mask: whole * mask
 
-    return _decomposed(model, inputs, parts, convention, space, unknown, chunk_size, create_graph, training, stability)
+    return _decomposed(
+        model, inputs, parts, convention, reference, space, unknown, chunk_size, create_graph, training, stability
+    )
 
 
 def decompose(
@@ -115,6 +115,7 @@ def decompose(
     parts: Tensor,
     *,
     convention: Name | Convention = "first",
+    reference: Reference | None = None,
     space: Space | None = None,
     unknown: Unknown = "error",
     chunk_size: int | None = None,
@@ -131,7 +132,7 @@ def decompose(
     The other arguments, results and errors are those of ``contextual_decomposition``.
     """
 
-    def given(coordinates: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    def given(coordinates: Tensor, start: Tensor | None) -> Parts:
         if parts.shape[1:] != coordinates.shape or not parts.is_floating_point() or not len(parts):
             raise ShapeError(
                 "the parts do not fit the space",
@@ -142,18 +143,21 @@ def decompose(
         rest = (coordinates - parts).detach().abs().flatten(2).sum(2)
         return parts, size / (size + rest).clamp_min(torch.finfo(size.dtype).tiny), lambda part: part
 
-    return _decomposed(model, inputs, given, convention, space, unknown, chunk_size, create_graph, training, stability)
+    return _decomposed(
+        model, inputs, given, convention, reference, space, unknown, chunk_size, create_graph, training, stability
+    )
 
 
-#: coordinates (B, *F) -> blocks (R, ...), own (R,) or (R, B), and how the relevant part is made of a block
-Parts = Callable[[Tensor], tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]]
+#: blocks (R, ...), own (R,) or (R, B), and how the relevant part is made of a block
+Parts = tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]
 
 
 def _decomposed(
     model: Model,
     inputs: Inputs,
-    parts: Parts,
+    parts: Callable[[Tensor, Tensor | None], Parts],
     convention: Name | Convention,
+    reference: Reference | None,
     space: Space | None,
     unknown: Unknown,
     chunk_size: int | None,
@@ -163,129 +167,51 @@ def _decomposed(
 ) -> Decomposition:
     _check(model, unknown, chunk_size, training, space)
     chosen = convention_of(convention)
+    check_start(reference, chosen)
     used: dict[str, str] = {}
     with _mode(model, training), nullcontext() if create_graph else torch.no_grad():
         view = open_view(model, inputs, space)
-        blocks, own, make = parts(view.coordinates)
+        start = start_of(view, chosen, reference, seeding.generator("decomposition", "reference"))
+        blocks, own, make = parts(view.coordinates, start)
         chunk = len(blocks) if training else chunk_size
         index = torch.arange(len(view.coordinates), device=view.coordinates.device)
         once = partial(
             split_outputs, lambda points: view.rest(points, index), view.coordinates, blocks, own, make,
-            unknown=unknown, chunk_size=chunk, graph=create_graph, guard=not training, used=used,
+            reference=start, unknown=unknown, chunk_size=chunk, graph=create_graph, guard=not training, used=used,
         )  # fmt: skip
-        relevant, outputs = once(chosen)
+        found = once(chosen)
         moved = None
         if stability:
             with torch.no_grad():
-                again = once(replace(chosen, soft=2 * chosen.soft or 1e-6))[0]
-                size = outputs.detach().abs().flatten(1).amax(1).clamp_min(1e-30)
-                moved = (again - relevant.detach()).abs().flatten(2).amax(2).T / size[:, None]
-    return Decomposition(relevant.transpose(0, 1), outputs, moved, used)
+                again = once(replace(chosen, soft=2 * chosen.soft or 1e-6)).relevant
+                size = found.total.detach().abs().flatten(1).amax(1).clamp_min(1e-30)
+                moved = (again - found.relevant.detach()).abs().flatten(2).amax(2).T / size[:, None]
+    return Decomposition(found.relevant.transpose(0, 1), found.total, found.reference, moved, used)
 
 
-def split_outputs(
-    forward: Callable[[Split], Any],
-    total: Tensor,
-    blocks: Tensor,
-    own: Tensor,
-    make: Callable[[Tensor], Tensor],
-    convention: Convention,
-    *,
-    unknown: Unknown = "error",
-    chunk_size: int | None = None,
-    graph: bool = False,
-    guard: bool = True,
-    progress: Progress | None = None,
-    used: dict[str, str] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Send ``total`` through ``forward`` with many relevant parts at once.
-
-    Args:
-        forward: split input -> what the model returns.
-        total: (B, *F).
-        blocks: (R, ...), of which ``make`` makes the relevant parts (B, *F).
-        own: (R,) or (R, B), how much of the space each is.
-        guard: draw the same random numbers in every chunk, and leave the global state as it was.
-        progress: called with (regions done, regions in all).
-        used: is told how each operation was decomposed.
-
-    Returns:
-        Relevant parts (R, B, *O) and outputs (B, *O).
-    """
-    used = {} if used is None else used
-    largest = _GROWTH * total.numel()
-    own = own.to(choices(total[:0]))
-
-    def one(block: Tensor, own: Tensor, watch: bool = False) -> tuple[Tensor, Tensor]:
-        nonlocal largest
-        run = Run(convention, own, unknown, graph, used, watch=watch)
-        output = outputs_of(forward(Split(total, make(block), run)))
-        if not isinstance(output, Split) or not output.total.is_floating_point():
-            raise DecompositionError(
-                "the decomposition got lost: the model returned a plain tensor",
-                expected="an output that is computed from the input by operations with rules",
-                got=f"after {', '.join(run.used) or 'no operation'}",
-                mend="let the model return scores, not decisions; look for what leaves PyTorch",
-            )
-        largest = run.largest
-        return output.relevant, output.total
-
-    count, done = len(blocks), 0
-    found: list[tuple[Tensor, Tensor]] = []
-    with _named_errors():
-        while done < count:
-            now = slice(done, min(done + (chunk_size or max(1, _NUMBERS_A_PASS // largest)), count))
-            with seeding.guarded("decomposition") if guard else nullcontext(lambda: False) as drawn:
-                if now.stop - now.start == 1:
-                    part, outputs = one(blocks[done], own[done])
-                    found.append((part.unsqueeze(0), outputs))
-                else:
-                    found.append(autodiff.over_parts(one, blocks[now], own[now]))
-                if drawn():
-                    used["random numbers"] = "drawn"
-            lost = _without_number(*found[-1])
-            if lost is not None:
-                if guard:  # once more, to find out where
-                    with seeding.guarded("decomposition"):
-                        one(blocks[done + lost], own[done + lost], watch=True)
-                raise Unsupported(f"a part is not a finite number, although the output is, after {', '.join(used)}")
-            done = now.stop
-            if progress:
-                progress(done, count)
-    relevant = [part for part, _ in found]
-    return relevant[0] if len(relevant) == 1 else torch.cat(relevant), found[0][1]
-
-
-def _without_number(relevant: Tensor, outputs: Tensor) -> int | None:
-    """The first region whose part is not finite where the output is."""
-    good = relevant.isfinite()
-    if bool(good.all()):
+def start_of(
+    view: View, convention: Convention, reference: Reference | None, generator: torch.Generator
+) -> Tensor | None:
+    """The reference (B, *F), where biases are kept apart; None where they are not, and of token numbers."""
+    x = view.coordinates
+    if convention.bias != "apart" or not x.is_floating_point():
         return None
-    missing = (outputs.isfinite() & ~good).flatten(1).any(1)
-    return int(missing.nonzero()[0]) if bool(missing.any()) else None
+    rows = torch.arange(len(x), device=x.device)
+    return (reference or Constant(0.0)).draw(view, 1, generator).gather(rows, torch.zeros_like(rows))
 
 
-@contextmanager
-def _named_errors() -> Iterator[None]:
-    try:
-        yield
-    except Unsupported as reason:
-        raise DecompositionError(
-            "the model cannot be decomposed",
-            expected="operations with a rule",
-            got=str(reason),
-            mend="enter a rule with rightly.attributions.decomposition.rule(name, formula=..., source=...), or pass "
-            "unknown='shapley' to give operations without one their two-player Shapley value",
-        ) from reason
-    except RuntimeError as reason:
-        if "autograd.Function" not in str(reason):
-            raise
-        raise DecompositionError(
-            "the model cannot be decomposed",
-            expected="operations with a rule",
-            got="an autograd.Function of the model's own, of which only its inside can be seen",
-            mend="write that part with torch's functions; chunk_size=1 decomposes its inside, without a gradient",
-        ) from reason
+def check_start(reference: Reference | None, convention: Convention) -> None:
+    """Raise ``ArgumentError`` for a reference that nothing is compared to."""
+    if reference is None:
+        return
+    check_reference(reference)
+    if convention.bias != "apart":
+        raise ArgumentError(
+            "a reference that nothing is compared to",
+            expected="reference= with convention='reference'",
+            got=convention,
+            mend="convention='reference'",
+        )
 
 
 @contextmanager
@@ -342,13 +268,6 @@ def check_regions(regions: object) -> Tensor:
     raise ArgumentError(
         "regions choose features", expected="a bool tensor (R, *F) or (B, R, *F)", got=got, mend="regions.bool()"
     )
-
-
-def choices(coordinates: Tensor) -> Tensor:
-    """What regions choose from: coordinates; of token numbers, each token once, in double precision where there is."""
-    if coordinates.is_floating_point():
-        return coordinates
-    return torch.ones_like(coordinates, dtype=torch.float32 if coordinates.device.type == "mps" else torch.float64)
 
 
 def spread(regions: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from rightly.core.checks import check_number
 from rightly.core.errors import ArgumentError
 
-Name = Literal["first", "shapley", "published"]
+Name = Literal["first", "shapley", "published", "reference"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,10 @@ class Convention:
         gates: the products of a recurrent cell. ``"first"`` is Murdoch et al. (2018): whatever touches the other part
             is the other part's, and the output gate is held. ``"shapley"`` averages and decomposes every gate, at which
             its bias always is: what a bias alone holds open lets a part through whole. A GRU knows only this.
+        bias: ``"shared"``: every bias is divided as the parts beside it are. ``"apart"``: what the network makes of a
+            reference is nobody's, at every step; the parts of a region and of its complement add up to f(x) -
+            f(reference), every operation is divided as a game of the two, and the choices below have no meaning. (Ours:
+            what Murdoch et al. do within the gates of an LSTM, everywhere.)
         share: what a unit gets of a bias where both of its parts are zero. ``"layer"``: as its layer does;
             ``"half"``: half, also for an empty region (the ``acd`` package); ``"zero"``: nothing, also for a full one.
         soft: below this fraction of the bias a part counts as nearly zero, and ``share`` takes over. With 0, the
@@ -35,6 +39,7 @@ class Convention:
     relu: Literal["first", "shapley"] = "first"
     attention: Literal["freeze", "shapley"] = "freeze"
     gates: Literal["first", "shapley"] = "first"
+    bias: Literal["shared", "apart"] = "shared"
     share: Literal["layer", "half", "zero"] = "layer"
     soft: float = 0.01
     span_end: Literal["inclusive", "exclusive"] = "inclusive"
@@ -44,6 +49,7 @@ class Convention:
             "relu": ("first", "shapley"),
             "attention": ("freeze", "shapley"),
             "gates": ("first", "shapley"),
+            "bias": ("shared", "apart"),
             "share": ("layer", "half", "zero"),
             "span_end": ("inclusive", "exclusive"),
         }
@@ -51,12 +57,20 @@ class Convention:
             if getattr(self, name) not in values:
                 raise ArgumentError(f"unknown {name}", expected=", ".join(values), got=repr(getattr(self, name)))
         check_number("soft", self.soft, positive=False)
+        if self.bias == "apart" and (self.relu, self.attention, self.gates) != ("shapley",) * 3:
+            raise ArgumentError(
+                "with biases apart every operation is divided as a game of two",
+                expected="relu, attention and gates 'shapley'",
+                got=self,
+                mend="convention='reference'",
+            )
 
 
 CONVENTIONS: dict[str, Convention] = {
     "first": Convention(),
     "shapley": Convention(relu="shapley", attention="shapley", gates="shapley"),
     "published": Convention(share="half", soft=0.0),
+    "reference": Convention(relu="shapley", attention="shapley", gates="shapley", bias="apart"),
 }
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rightly.attributions.decomposition.contextual import choices, open_view, split_outputs, spread
+from rightly.attributions.decomposition.contextual import open_view, spread
 from rightly.attributions.decomposition.convention import CONVENTIONS, Convention
+from rightly.attributions.decomposition.passes import choices, split_outputs
 from rightly.attributions.decomposition.table import RULES, TOKEN_RULES
 from rightly.core import autodiff, seeding
 from rightly.core.batch import Inputs, Model
@@ -79,7 +80,7 @@ def coverage(model: Model, inputs: Inputs, *, space: Space | None = None) -> Cov
 def _gap(view: View, rows: Tensor, regions: Tensor, convention: Convention, used: dict[str, str]) -> float:
     """How far the parts of regions that are the whole input together are from the outputs that are finite."""
     x = view.coordinates
-    relevant, outputs = split_outputs(
+    relevant, outputs, _ = split_outputs(
         lambda points: view.rest(points, rows), x, *spread(regions, x), lambda mask: choices(x) * mask, convention,
         unknown="shapley", used=used,
     )  # fmt: skip

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from rightly.attributions.base import Attribution, Explanation
-from rightly.attributions.decomposition.contextual import Unknown, check_regions, split_outputs, spread
+from rightly.attributions.decomposition.contextual import check_regions, check_start, spread, start_of
 from rightly.attributions.decomposition.convention import Convention, Name, convention_of
+from rightly.attributions.decomposition.passes import Unknown, split_outputs
 from rightly.attributions.problem import Problem
 from rightly.core.registry import register
 from rightly.core.scalar import Output, Target
-from rightly.core.types import Space
+from rightly.core.types import Reference, Space
 from rightly.spaces import Input
 
 
@@ -29,6 +30,7 @@ class ContextualDecomposition(Attribution):
         regions: bool, (R, *F) or (B, R, *F), where 1 stands for all of a dimension: attributions are (B, R). None
             takes every feature on its own: (B, *F).
         convention: see ``rightly.contextual_decomposition``.
+        reference: that of ``convention="reference"``; zero by default.
         unknown: ``"shapley"`` gives operations without a rule their two-player Shapley value.
     """
 
@@ -37,6 +39,7 @@ class ContextualDecomposition(Attribution):
         regions: Tensor | None = None,
         *,
         convention: Name | Convention = "first",
+        reference: Reference | None = None,
         unknown: Unknown = "error",
         space: Space | None = None,
         output: Output = "logit",
@@ -45,6 +48,8 @@ class ContextualDecomposition(Attribution):
         super().__init__(space or Input(), output, target)
         self.regions = None if regions is None else check_regions(regions)
         self.convention = convention_of(convention)
+        check_start(reference, self.convention)
+        self.reference = reference
         self.unknown = unknown
 
     def _explain(self, problem: Problem, generator: torch.Generator, diagnostics: bool) -> Explanation:
@@ -54,21 +59,23 @@ class ContextualDecomposition(Attribution):
             size = x[0].numel()
             regions = torch.eye(size, dtype=torch.bool, device=x.device).reshape(size, *problem.shape)
         masks, own = spread(regions, x)
+        start = start_of(problem.view, self.convention, self.reference, generator)
         chunk = problem.chunk_size and max(1, problem.chunk_size // problem.batch)
         with nullcontext() if problem.create_graph else torch.no_grad():
-            relevant, _ = split_outputs(
+            found = split_outputs(
                 lambda points: problem.value_of(problem.view.rest(points, rows), rows),
                 x,
                 masks,
                 own,
-                lambda mask: x * mask,
+                lambda mask: (x if start is None else x - start) * mask,
                 self.convention,
+                start,
                 unknown=self.unknown,
                 chunk_size=chunk or (len(masks) if problem.create_graph else None),
                 graph=problem.create_graph,
                 progress=problem.progress,
             )
-        found = relevant.T
+        relevant = found.relevant.T
         if self.regions is not None:
-            return Explanation(found, whole=False)
-        return Explanation(found.reshape(x.shape))
+            return Explanation(relevant, whole=False)
+        return Explanation(relevant.reshape(x.shape))

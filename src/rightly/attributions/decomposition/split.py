@@ -66,6 +66,11 @@ class Run:
     largest: int = 0
     watch: bool = False
 
+    @property
+    def apart(self) -> bool:
+        """Whether splits carry their value at the reference."""
+        return self.convention.bias == "apart"
+
     def share(
         self, part: Tensor, total: Tensor, shift: Tensor, dims: Sequence[int], whole: Tensor | None = None
     ) -> Tensor:
@@ -124,23 +129,30 @@ class Split(Carrier):
         relevant: in its shape.
         run: the pass it belongs to.
         weights: whether these are attention weights, straight from a softmax.
+        reference: where biases are kept apart, what comes of the reference, and belongs to neither part; None of token
+            numbers, which then are nothing.
     """
 
     rules: ClassVar[dict[str, Entry]] = RULES
     run: Run
     weights: bool
+    reference: Tensor | None
     index: Any = None  # where in another one it is, when it was taken out of it
 
     @staticmethod
-    def __new__(cls, total: Tensor, part: Tensor | Part, run: Run, weights: bool = False) -> Split:
+    def __new__(
+        cls, total: Tensor, part: Tensor | Part, run: Run, weights: bool = False, reference: Tensor | None = None
+    ) -> Split:
         return Carrier.__new__(cls, total)  # type: ignore[return-value]
 
-    def __init__(self, total: Tensor, part: Tensor | Part, run: Run, weights: bool = False) -> None:
+    def __init__(
+        self, total: Tensor, part: Tensor | Part, run: Run, weights: bool = False, reference: Tensor | None = None
+    ) -> None:
         super().__init__(total)
         if run.graph and not torch.is_grad_enabled():
             raise Unsupported("a part of the model runs without gradients: torch.no_grad(), or a Function of its own")
         self.part = part if isinstance(part, Part) else Part(part)
-        self.run, self.weights = run, weights
+        self.run, self.weights, self.reference = run, weights, reference
         run.largest = max(run.largest, total.numel())
 
     @property
@@ -148,9 +160,20 @@ class Split(Carrier):
         part: Tensor = self.part()
         return part
 
-    def made(self, total: Tensor, part: Tensor | Part, weights: bool = False) -> Split:
-        """What an operation makes of this one."""
-        return Split(total, part, self.run, weights)
+    @property
+    def start(self) -> Tensor:
+        """The reference, where there is one."""
+        if self.reference is None:
+            raise Unsupported("an operation on what has no value at the reference")
+        return self.reference
+
+    def made(self, total: Tensor, part: Tensor | Part, weights: bool = False, reference: Tensor | None = None) -> Split:
+        """What an operation makes of this one. Of token numbers that are nothing, it makes zeros."""
+        if self.run.apart and reference is None and numeric(total):
+            if numeric(self.total):
+                raise Unsupported("an operation that does not say what becomes of the reference")
+            reference = torch.zeros_like(total)
+        return Split(total, part, self.run, weights, reference)
 
     def viewed(self, other: Split) -> Split:
         """What was made of this one; where PyTorch made it a view, it shares what is done to either in place."""
@@ -181,10 +204,12 @@ def _dispatch(name: str, func: Callable[..., Any], plain: Callable[..., Any], ar
     split = first(args, kwargs)
     run = split.run
     table = RULES if numeric(split.total) else TOKEN_RULES
-    entry: Rule | None = table.get(name)
+    found = table.get(name)
+    another_game = found is not None and run.apart and not found.apart and table is RULES
+    if another_game or (found is None and table is TOKEN_RULES):
+        found = table[ANYTHING]
+    entry: Rule | None = found
     how = "rule"
-    if entry is None and table is TOKEN_RULES:
-        entry = table[ANYTHING]
     if entry is None:
         entry, how = without_override(func), "body"
     if entry is None:
@@ -208,6 +233,10 @@ def _dispatch(name: str, func: Callable[..., Any], plain: Callable[..., Any], ar
 
 def _watch(name: str, result: Any) -> None:
     for made in splits((result,), {}):
+        if made.reference is not None and bool((made.total.isfinite() & ~made.reference.isfinite()).any()):
+            raise Unsupported(
+                f"{name}: of the reference it makes what is not a finite number; choose another reference"
+            )
         if bool((made.total.isfinite() & ~made.relevant.isfinite()).any()):
             raise Unsupported(f"{name}: a part of its result is not a finite number, although the result is")
 
@@ -237,6 +266,11 @@ def total_of(split: Any) -> Any:
     return split.total if isinstance(split, Split) else split
 
 
+def reference_of(split: Any) -> Any:
+    """What comes of the reference in the place of a split, anything else as it is."""
+    return split.start if isinstance(split, Split) else split
+
+
 def linear(func: Callable[..., Any], args: Args, kwargs: Kwargs, *, weights: bool = False) -> Any:
     """What is linear in all its splits together does to the parts what it does to the totals.
 
@@ -250,10 +284,14 @@ def linear(func: Callable[..., Any], args: Args, kwargs: Kwargs, *, weights: boo
 
     total = called(func, args, kwargs, total_of)
     part = Part(None, run) if any(part.waits for part in parts.values()) else Part(run())
+    start = called(func, args, kwargs, reference_of) if source.reference is not None else None
     kept = weights and source.weights
     if isinstance(total, Tensor):
-        return source.viewed(source.made(total, part, kept))
-    return tuple(source.viewed(source.made(each, part.item(number), kept)) for number, each in enumerate(total))
+        return source.viewed(source.made(total, part, kept, start))
+    starts = [None] * len(total) if start is None else start
+    return tuple(
+        source.viewed(source.made(each, part.item(number), kept, starts[number])) for number, each in enumerate(total)
+    )
 
 
 def dropout_mask(func: Callable[..., Tensor], like: Tensor, p: float) -> Tensor:
@@ -270,6 +308,9 @@ def affine(
     ``total`` is the operation's own result: to the last bit, and in its layout, by which dropout draws its mask.
     """
     part = run(source.relevant)
+    if source.run.apart:
+        start = run(source.start)
+        return source.made(total, part, reference=start if shift is None else start + shift)
     if shift is not None:
         part = source.run.share(part, total, shift, dims)
     return source.made(total, part)
@@ -292,6 +333,8 @@ def joint(func: Callable[..., Tensor], *items: Any, dims: Sequence[int] = (-1,))
 
     def made() -> Tensor:
         part = among(lambda split: parts[id(split)]())
+        if source.run.apart and numeric(total):
+            return part
         if numeric(total):
             whole = among(total_of)
             shift = total - whole
@@ -301,7 +344,9 @@ def joint(func: Callable[..., Tensor], *items: Any, dims: Sequence[int] = (-1,))
             credited = 1 - whole
         return source.run.share(part, whole + credited, credited, dims, whole)
 
-    return source.made(total, Part(None, made) if any(part.waits for part in parts.values()) else made())
+    start = func(*map(reference_of, items)) if source.reference is not None else None
+    part = Part(None, made) if any(part.waits for part in parts.values()) else made()
+    return source.made(total, part, reference=start)
 
 
 def numeric(total: Tensor) -> bool:

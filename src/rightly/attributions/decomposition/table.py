@@ -21,11 +21,14 @@ class Entry:
         rule: (function, arguments, keyword arguments) -> what the model gets.
         formula: what becomes of the relevant part b, for the reference page; t is the total, g = t - b.
         source: where it comes from.
+        apart: whether it holds where biases are kept apart too, as what is linear does. For all others there is the
+            game of two.
     """
 
     rule: Rule
     formula: str
     source: str
+    apart: bool = False
 
     def __call__(self, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         return self.rule(func, args, kwargs)
@@ -46,13 +49,14 @@ OURS = "rightly"
 
 
 def rule(
-    *names: str, formula: str, source: str, replace: bool = False, table: dict[str, Entry] = RULES
+    *names: str, formula: str, source: str, apart: bool = False, replace: bool = False, table: dict[str, Entry] = RULES
 ) -> Callable[[Rule], Rule]:
     """Enter a rule under the names of the operations that it is for.
 
     An operation's name is that of the function, without the underscore of operations in place: ``torch.add``,
     ``Tensor.add_`` and ``+`` are ``add``. A rule gets the function out of place and its arguments, in which some
-    tensors are ``Split``, and returns a ``Split`` made by ``Split.made``::
+    tensors are ``Split``, and returns a ``Split`` made by ``Split.made``, with the value at the reference if the rule
+    is entered with ``apart=True``; else ``convention="reference"`` divides the operation as a game of two::
 
         @rule("double", formula="2 b", source="me")
         def double(func, args, kwargs):
@@ -69,7 +73,7 @@ def rule(
                 raise ArgumentError(
                     f"there is already a rule for {name}", got=table[name].formula, mend="replace=True to replace it"
                 )
-            table[name] = Entry(entered, formula, source)
+            table[name] = Entry(entered, formula, source, apart)
         return entered
 
     return note

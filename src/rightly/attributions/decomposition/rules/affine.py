@@ -33,7 +33,7 @@ def _plain_weights(func: Callable[..., Any], source: Any, *weights: Any) -> Spli
     return source
 
 
-@rule("linear", formula=_BIASED, source=f"{SINGH}, eq. 5")
+@rule("linear", formula=_BIASED, source=f"{SINGH}, eq. 5", apart=True)
 def _linear(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     source, weight, bias = named(args, kwargs, ("input", "weight", "bias"), (None,))
     if isinstance(weight, Split):
@@ -44,14 +44,14 @@ def _linear(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return affine(total, source, lambda x: F.linear(x, weight), bias, (-1,))
 
 
-@rule("conv1d", "conv2d", "conv3d", formula=_BIASED, source=f"{SINGH}, eq. 5")
+@rule("conv1d", "conv2d", "conv3d", formula=_BIASED, source=f"{SINGH}, eq. 5", apart=True)
 def _convolution(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     source, weight, bias, *rest = named(args, kwargs, names, (None, 1, 0, 1, 1))
     return _convolved(func, source, weight, bias, rest)
 
 
-@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", formula=_BIASED, source=f"{SINGH}, eq. 5")
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", formula=_BIASED, source=f"{SINGH}, eq. 5", apart=True)
 def _transposed(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     names = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
     source, weight, bias, *rest = named(args, kwargs, names, (None, 1, 0, 0, 1, 1))
@@ -66,14 +66,23 @@ def _convolved(func: Callable[..., Any], source: Any, weight: Any, bias: Any, re
     return affine(total, source, lambda x: func(x, weight, None, *rest), shift, range(-axes - 1, 0))
 
 
-@rule("bilinear", formula="1/2 (f(b_x, t_y) + f(t_x, b_y)), the bias shared", source=SINGH)
+@rule("bilinear", formula="1/2 (f(b_x, t_y) + f(t_x, b_y)), the bias shared", source=SINGH, apart=True)
 def _bilinear(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     left, right, weight, bias = named(args, kwargs, ("input1", "input2", "weight", "bias"), (None,))
     result = product(lambda x, y: torch.einsum("...i,oij,...j->...o", x, weight, y), (left, right), {})
     return result if bias is None else add(torch.add, (result, bias), {})
 
 
-@rule("add", "sub", "subtract", "rsub", "radd", formula="b_x + b_y; a constant is shared like a bias", source=SINGH)
+@rule(
+    "add",
+    "sub",
+    "subtract",
+    "rsub",
+    "radd",
+    formula="b_x + b_y; a constant is shared like a bias",
+    source=SINGH,
+    apart=True,
+)
 def add(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Sums and differences."""
     left, right, alpha = named(args, kwargs, ("input", "other", "alpha"), (1,))
@@ -93,7 +102,7 @@ def plus(source: Split, constant: Any, scale: float = 1, by: float = 1) -> Split
     scaled = source if scale == 1 else linear(torch.mul, (source, scale), {})
     if not isinstance(constant, Tensor):
         if constant * by == 0:
-            return scaled.made(scaled.total + 0, scaled.part)
+            return scaled.made(scaled.total + 0, scaled.part, reference=scaled.reference)
         constant = torch.full((), constant, dtype=source.total.dtype, device=source.total.device)
     shift = constant * by if by != 1 else constant
     if not shift.is_floating_point():
@@ -104,9 +113,13 @@ def plus(source: Split, constant: Any, scale: float = 1, by: float = 1) -> Split
     whole, part = scaled.total.to(total.dtype), scaled.part
 
     def made() -> Tensor:
+        if source.run.apart:
+            kept: Tensor = part().to(total.dtype).expand(total.shape)
+            return kept
         return source.run.share(part().to(total.dtype), whole + credited, credited, dims, whole.expand(total.shape))
 
-    return source.made(total, scaled.lazily(made))
+    start = None if scaled.reference is None else scaled.reference + shift
+    return source.made(total, scaled.lazily(made), reference=start)
 
 
 _PRODUCTS: dict[str, Callable[..., Tensor]] = {
@@ -117,7 +130,7 @@ _PRODUCTS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-@rule("addmm", "baddbmm", "addbmm", "addmv", formula="c + x y", source=SINGH)
+@rule("addmm", "baddbmm", "addbmm", "addmv", formula="c + x y", source=SINGH, apart=True)
 def _sum_and_product(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     called = {"mat1": "x", "batch1": "x", "mat": "x", "mat2": "y", "batch2": "y", "vec": "y"}
     kwargs = {called.get(name, name): value for name, value in kwargs.items()}
@@ -132,7 +145,7 @@ def _sum_and_product(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> An
     return plus(made, shift, 1, beta) if beta != 0 else made
 
 
-@rule("addcmul", "addcdiv", formula="c + v x y", source=SINGH)
+@rule("addcmul", "addcdiv", formula="c + v x y", source=SINGH, apart=True)
 def _sum_and_elements(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     start, left, right, value = named(args, kwargs, ("input", "tensor1", "tensor2", "value"), (1,))
     name = "mul" if "mul" in func.__name__ else "div"
@@ -144,7 +157,7 @@ _JOINED = ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"
 
 
 @rule(*_JOINED, formula="the same choice; that of constants is shared like a bias", source=OURS, table=TOKEN_RULES)
-@rule(*_JOINED, formula="f(b, ...); constants are shared like biases", source=OURS)
+@rule(*_JOINED, formula="f(b, ...); constants are shared like biases", source=OURS, apart=True)
 def _join(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     items, dim = named(args, kwargs, ("tensors", "dim"), (None,))
     rest = {} if dim is None else {"dim": dim}
@@ -152,7 +165,7 @@ def _join(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return joint(lambda *xs: func(list(xs), **rest), *items, dims=(dim, -1))
 
 
-@rule("where", "masked_fill", formula="b where it is taken; a constant is shared like a bias", source=OURS)
+@rule("where", "masked_fill", formula="b where it is taken; a constant is shared like a bias", source=OURS, apart=True)
 def _where(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     if func.__name__.strip("_") == "masked_fill":
         right, mask, left = named(args, kwargs, ("input", "mask", "value"), ())
@@ -186,7 +199,7 @@ _WRITTEN: dict[str, tuple[tuple[str, ...], tuple[Any, ...], str]] = {
 }
 
 
-@rule(*_WRITTEN, formula="f(b, ...); constants are shared like biases", source=OURS)
+@rule(*_WRITTEN, formula="f(b, ...); constants are shared like biases", source=OURS, apart=True)
 def _written(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     names, defaults, what = _WRITTEN[func.__name__.strip("_")]
     kwargs = {"src" if name == "value" else name: value for name, value in kwargs.items()}
@@ -202,7 +215,7 @@ def _written(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return joint(lambda x, y: func(x, **{what: y}, **given), into, value)
 
 
-@rule("masked_scatter", formula="f(b, ...); constants are shared like biases", source=OURS)
+@rule("masked_scatter", formula="f(b, ...); constants are shared like biases", source=OURS, apart=True)
 def _poured(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """The numbers of the source in turn, wherever the mask says so."""
     into, mask, value = named(args, kwargs, ("input", "mask", "source"), ())
@@ -211,14 +224,14 @@ def _poured(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return joint(lambda x, y: torch.where(mask, y.flatten()[turn].reshape(mask.shape), x), into, value)
 
 
-@rule("lerp", formula="x + w (y - x)", source=OURS)
+@rule("lerp", formula="x + w (y - x)", source=OURS, apart=True)
 def _between(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     start, end, weight = named(args, kwargs, ("input", "end", "weight"), ())
     with torch._C._EnableTorchFunction():
         return start + weight * (end - start)
 
 
-@rule("diff", formula="f(b, ...); constants are shared like biases", source=OURS)
+@rule("diff", formula="f(b, ...); constants are shared like biases", source=OURS, apart=True)
 def _differences(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     names = ("input", "n", "dim", "prepend", "append")
     source, n, dim, before, after = named(args, kwargs, names, (1, -1, None, None))
@@ -237,7 +250,7 @@ def _complex(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 _FILLED = {"index_fill": ("input", "dim", "index", "value"), "fill": ("input", "value"), "zero": ("input",)}
 
 
-@rule(*_FILLED, formula="b where it stays; a constant is shared like a bias", source=EXACT)
+@rule(*_FILLED, formula="b where it stays; a constant is shared like a bias", source=EXACT, apart=True)
 def _filled(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     names = _FILLED[func.__name__.strip("_")]
     source, *rest = named(args, kwargs, names, ())

@@ -18,6 +18,7 @@ from rightly.core.intercept import named
     "scaled_dot_product_attention",
     formula='"freeze": A(t) b_v; "shapley": 1/2 (b_A t_v + t_A b_v)',
     source=SHAPLEY,
+    apart=True,
 )
 def _attention(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")

@@ -1,8 +1,8 @@
-"""One step of a recurrent cell on (total, relevant part)."""
+"""One step of a recurrent cell on what it carries: the total, the relevant part, and what is neither part's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,23 +15,60 @@ from rightly.attributions.decomposition.split import Run, Split
 from rightly.core.kernels.share import TINY
 
 
-class Pair(NamedTuple):
-    """Total and relevant part."""
+class Parts(NamedTuple):
+    """Total, relevant part, and what is neither part's.
+
+    Attributes:
+        alone: what biases make alone, within a cell; where they are kept apart, what comes of the reference, always.
+    """
 
     total: Tensor
     part: Tensor
+    alone: Tensor | float = 0.0
 
     @classmethod
-    def of(cls, value: Any, run: Run) -> Pair:
+    def of(cls, value: Any, run: Run) -> Parts:
         """Of a split, or of a constant, which is shared like a bias: where nothing is recorded, nothing of zeros."""
         if isinstance(value, Split):
-            return cls(value.total, value.relevant)
+            return cls(value.total, value.relevant, value.start if run.apart else 0.0)
+        if run.apart:
+            return cls(value, run.nothing(value), value)
         nothing = not torch.is_grad_enabled() and not bool(value.any())
         return cls(value, torch.zeros_like(value) if nothing else run.alone(value))
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Pair:
-        """A linear function of both."""
-        return Pair(function(self.total), function(self.part))
+    @classmethod
+    def joined(cls, function: Callable[[Sequence[Any]], Tensor], several: Sequence[Parts]) -> Parts:
+        """A linear function of several."""
+        total, part, alone = zip(*several, strict=True)
+        return cls(function(total), function(part), function(alone) if isinstance(alone[0], Tensor) else 0.0)
+
+    def into(self, source: Split) -> Split:
+        """As what an operation makes of ``source``."""
+        return source.made(self.total, self.part, reference=self.alone if isinstance(self.alone, Tensor) else None)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Parts:
+        """A linear function of all three."""
+        alone = function(self.alone) if isinstance(self.alone, Tensor) else self.alone
+        return Parts(function(self.total), function(self.part), alone)
+
+    def plus(self, other: Parts, sign: int = 1) -> Parts:
+        """The sum, or with -1 the difference."""
+        if sign < 0:
+            return Parts(self.total - other.total, self.part - other.part, self.alone - other.alone)
+        return Parts(self.total + other.total, self.part + other.part, self.alone + other.alone)
+
+    def chunk(self, count: int) -> list[Parts]:
+        """So many along the last dimension."""
+        alone: Any = self.alone.chunk(count, -1) if isinstance(self.alone, Tensor) else [self.alone] * count
+        return list(map(Parts, self.total.chunk(count, -1), self.part.chunk(count, -1), alone))
+
+    def owned(self, own: Tensor) -> Parts:
+        """What is neither part's given to whom the step belongs to."""
+        return Parts(self.total, self.part + own * self.alone)
+
+    def apart(self, own: Tensor) -> Parts:
+        """As it is."""
+        return self
 
 
 class Weights(NamedTuple):
@@ -58,7 +95,7 @@ class Weights(NamedTuple):
         return first, second
 
 
-def owned(run: Run, series: Pair) -> Tensor:
+def owned(run: Run, series: Parts) -> Tensor:
     """(..., 1): how much of a step's input is the region's, 1 or 0 for spans. Whose biases a step's are."""
     part = series.part.abs().sum(-1, keepdim=True)
     rest = (series.total - series.part).abs().sum(-1, keepdim=True)
@@ -66,7 +103,9 @@ def owned(run: Run, series: Pair) -> Tensor:
     return (part + start * TINY) / (part + rest + TINY)
 
 
-State = list[Pair]
+State = list[Parts]
+#: (what a step made, own) -> who gets what is neither part's
+Settled = Callable[[Parts, Tensor], Parts]
 
 
 class Cell(NamedTuple):
@@ -77,7 +116,7 @@ class Cell(NamedTuple):
         step: (that of one step, states (B, H), own=(B, 1)) -> new states, the hidden one first.
     """
 
-    project: Callable[[Pair], Pair]
+    project: Callable[[Parts], Parts]
     step: Callable[..., State]
 
 
@@ -87,60 +126,51 @@ def cell(kind: str, convention: Convention, weights: Weights) -> Cell:
         return _lstm(weights)
     activation = torch.relu if kind == "rnn_relu" else torch.tanh
     step = {"lstm": _lstm_averaged, "gru": _gru}.get(kind, partial(_rnn, activation))
-    return Cell(lambda inputs: inputs.map(lambda x: F.linear(x, weights.inputs)), partial(step, weights=weights))
+    settled = Parts.apart if convention.bias == "apart" else Parts.owned
+    return Cell(
+        lambda inputs: inputs.map(lambda x: F.linear(x, weights.inputs)),
+        partial(step, weights=weights, settled=settled),
+    )
 
 
-class Three(NamedTuple):
-    """Total, relevant part, and what biases make of it alone, which is neither part's."""
-
-    total: Tensor
-    part: Tensor
-    alone: Tensor | float = 0.0
-
-    def owned(self, own: Tensor) -> Pair:
-        """The biases' own given to whom the step belongs to."""
-        return Pair(self.total, self.part + own * self.alone)
-
-
-def gate(function: Callable[[Tensor], Tensor], pair: Pair, bias: Tensor) -> Three:
+def gate(function: Callable[[Tensor], Tensor], parts: Parts, bias: Tensor | float) -> Parts:
     """f(z + c) of a total z.
 
     The part gets the mean of what it adds to the bias alone and of what it adds to everything else.
     """
-    before = pair.total + bias
-    value, alone = function(before), function(bias)
+    before, nothing = parts.total + bias, parts.alone + bias
+    value, alone = function(before), function(nothing)  # type: ignore[arg-type]
     # what has no parts comes first, and nothing still comes of nothing, to the last bit
-    part = (function(pair.part + bias) - function(before - pair.part) + (value - alone)) / 2
-    return Three(value, part, alone)
+    part = (function(parts.part + nothing) - function(before - parts.part) + (value - alone)) / 2
+    return Parts(value, part, alone)
 
 
-def product(left: Three, right: Three | Pair) -> Three:
+def product(left: Parts, right: Parts) -> Parts:
     """Shapley's average of the two parts of either factor; what biases make is always there.
 
     A gate that its bias alone holds open lets a part through whole: halved, it would be lost within a few steps.
     """
-    alone = right.alone if isinstance(right, Three) else 0.0
-    part = (left.part * (right.total + alone) + (left.total + left.alone) * right.part) / 2
-    return Three(left.total * right.total, part, left.alone * alone)
+    part = (left.part * (right.total + right.alone) + (left.total + left.alone) * right.part) / 2
+    return Parts(left.total * right.total, part, left.alone * right.alone)
 
 
-def _gates(inputs: Pair, hidden: Pair, weights: Weights, count: int) -> list[Pair]:
+def _gates(inputs: Parts, hidden: Parts, weights: Weights, count: int) -> list[Parts]:
     """Pre-activations without biases."""
-    total = (inputs.total + F.linear(hidden.total, weights.hidden)).chunk(count, -1)
-    part = (inputs.part + F.linear(hidden.part, weights.hidden)).chunk(count, -1)
-    return [Pair(*each) for each in zip(total, part, strict=True)]
+    return inputs.plus(hidden.map(lambda x: F.linear(x, weights.hidden))).chunk(count)
 
 
-def _squashed(value: Pair) -> Pair:
+def _squashed(value: Parts) -> Parts:
+    if isinstance(value.alone, Tensor):
+        return gate(torch.tanh, value, 0.0)
     total = torch.tanh(value.total)
-    return Pair(total, (torch.tanh(value.part) + total - torch.tanh(value.total - value.part)) / 2)
+    return Parts(total, (torch.tanh(value.part) + total - torch.tanh(value.total - value.part)) / 2)
 
 
 def _biased(weights: Weights, count: int) -> list[Tensor]:
     return [first + second for first, second in zip(*weights.biases(count), strict=True)]
 
 
-def _shown(cells: Pair, output: Pair, weights: Weights) -> State:
+def _shown(cells: Parts, output: Parts, weights: Weights) -> State:
     """The states, the hidden one through its projection where there is one."""
     projection = weights.projection
     if projection is not None:
@@ -161,8 +191,8 @@ def _lstm(weights: Weights) -> Cell:
     # of the gate f, what the part makes of it and what the bias makes of it alone are needed together
     biases, others = i_alone * g_alone, torch.cat([-i_alone, f_alone])
 
-    def step(inputs: Pair, state: State, own: Tensor) -> State:
-        hidden, (c, c_part) = state
+    def step(inputs: Parts, state: State, own: Tensor) -> State:
+        hidden, (c, c_part, _) = state
         before = inputs.total + F.linear(hidden.total, weights.hidden) + bias
         part = inputs.part + F.linear(hidden.part, weights.hidden[gated])  # of the output gate, nothing is decomposed
         with_bias, without = part + bias[gated], before[..., gated] - part
@@ -174,42 +204,37 @@ def _lstm(weights: Weights) -> Cell:
         new = torch.addcmul(i_part * (g_part + g_alone), i_alone, g_part)
         c_part = torch.addcmul(torch.addcmul(new, f_both, c_part), own, biases)
         i, f = values.chunk(2, -1)
-        cells = Pair(torch.addcmul(i * g, f, c), c_part)
+        cells = Parts(torch.addcmul(i * g, f, c), c_part)
         return _shown(cells, _squashed(cells).map(lambda x: o * x), weights)
 
-    return Cell(lambda x: Pair(F.linear(x.total, weights.inputs), F.linear(x.part, weights.inputs[gated])), step)
+    return Cell(lambda x: Parts(F.linear(x.total, weights.inputs), F.linear(x.part, weights.inputs[gated])), step)
 
 
-def _lstm_averaged(inputs: Pair, state: State, weights: Weights, own: Tensor) -> State:
+def _lstm_averaged(inputs: Parts, state: State, weights: Weights, settled: Settled, own: Tensor) -> State:
     """Every gate decomposed, every product averaged."""
     hidden, cells = state
     biases = _biased(weights, 4)
     functions = (torch.sigmoid, torch.sigmoid, torch.tanh, torch.sigmoid)
     i, f, g, o = map(gate, functions, _gates(inputs, hidden, weights, 4), biases)
-    kept, new = product(f, cells), product(i, g).owned(own)
-    cells = Pair(kept.total + new.total, kept.part + new.part)
-    return _shown(cells, product(o, _squashed(cells)).owned(own), weights)
+    cells = settled(product(f, cells).plus(product(i, g)), own)
+    return _shown(cells, settled(product(o, _squashed(cells)), own), weights)
 
 
-def _gru(inputs: Pair, state: State, weights: Weights, own: Tensor) -> State:
+def _gru(inputs: Parts, state: State, weights: Weights, settled: Settled, own: Tensor) -> State:
     (hidden,) = state
-    turned = hidden.map(lambda x: F.linear(x, weights.hidden))
-    (xr, xz, xn), (hr, hz, hn) = (
-        [Pair(*each) for each in zip(pair.total.chunk(3, -1), pair.part.chunk(3, -1), strict=True)]
-        for pair in (inputs, turned)
-    )
+    (xr, xz, xn), (hr, hz, hn) = inputs.chunk(3), hidden.map(lambda x: F.linear(x, weights.hidden)).chunk(3)
     (ir, iz, in_), (jr, jz, jn) = weights.biases(3)
-    reset = gate(torch.sigmoid, Pair(xr.total + hr.total, xr.part + hr.part), ir + jr)
-    update = gate(torch.sigmoid, Pair(xz.total + hz.total, xz.part + hz.part), iz + jz)
-    again = product(reset, Three(hn.total + jn, hn.part, jn))
-    new = gate(torch.tanh, Pair(xn.total + again.total - again.alone, xn.part + again.part), in_ + again.alone)
-    kept = product(update, Three(hidden.total - new.total, hidden.part - new.part, -new.alone)).owned(own)
-    made = new.owned(own)
-    return [Pair(made.total + kept.total, made.part + kept.part)]
+    reset = gate(torch.sigmoid, xr.plus(hr), ir + jr)
+    update = gate(torch.sigmoid, xz.plus(hz), iz + jz)
+    again = product(reset, Parts(hn.total + jn, hn.part, hn.alone + jn))
+    new = gate(torch.tanh, xn.plus(again), in_)
+    return [settled(new.plus(product(update, hidden.plus(new, -1))), own)]
 
 
-def _rnn(function: Callable[[Tensor], Tensor], inputs: Pair, state: State, weights: Weights, own: Tensor) -> State:
+def _rnn(
+    function: Callable[[Tensor], Tensor], inputs: Parts, state: State, weights: Weights, settled: Settled, own: Tensor
+) -> State:
     (hidden,) = state
     (before,) = _gates(inputs, hidden, weights, 1)
     (bias,) = _biased(weights, 1)
-    return [gate(function, before, bias).owned(own)]
+    return [settled(gate(function, before, bias), own)]

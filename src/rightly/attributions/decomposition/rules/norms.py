@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rightly.attributions.decomposition.rules.unary import together
 from rightly.attributions.decomposition.split import Split, affine
 from rightly.attributions.decomposition.table import OURS, SINGH, Args, Kwargs, rule
 from rightly.core.intercept import in_python, named
@@ -24,7 +25,7 @@ def _read(func: Callable[..., Any], args: Args, kwargs: Kwargs, rest: tuple[str,
     return [source, mean, variance, weight, bias, *others]
 
 
-@rule("batch_norm", formula="b w / sigma + s c with c = bias - mu w / sigma", source=f"{SINGH}, eq. 5")
+@rule("batch_norm", formula="b w / sigma + s c with c = bias - mu w / sigma", source=f"{SINGH}, eq. 5", apart=True)
 def _batch_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     source, mean, variance, weight, bias, training, momentum, eps = _read(
         func, args, kwargs, ("training", "momentum", "eps"), (False, 0.1, 1e-5)
@@ -97,12 +98,15 @@ def _grouped(source: Split, total: Tensor, groups: int, weight: Any, bias: Any, 
     return affine(total, source, run, None if bias is None else bias.reshape(channels), range(1, len(shape)))
 
 
-@rule("instance_norm", formula="(b - mean b) w / sigma(t) + s c", source=OURS)
+@rule("instance_norm", formula="(b - mean b) w / sigma(t) + s c", source=OURS, apart=True)
 def _instance_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     source, mean, variance, weight, bias, own, momentum, eps = _read(
         func, args, kwargs, ("use_input_stats", "momentum", "eps"), (True, 0.1, 1e-5)
     )
     total = F.instance_norm(source.total, mean, variance, weight, bias, own, momentum, eps)
+    if own and source.run.apart:
+        found = together(lambda x: F.instance_norm(x, None, None, weight, bias, True, momentum, eps), (source,), {})
+        return source.made(total, found.part, reference=found.reference)
     if own:
         return _grouped(source, total, source.total.shape[1], weight, bias, eps)
     return _scaled(source, total, mean, variance, weight, bias, eps)

@@ -41,9 +41,11 @@ def _max_pool_and_indices(func: Callable[..., Any], args: Args, kwargs: Kwargs) 
     return _max_pool(pool, args[:6], {**kwargs, "return_indices": True})
 
 
-@rule("fractional_max_pool2d", "fractional_max_pool3d", formula=_PICKED, source=SINGH)
+@rule("fractional_max_pool2d", "fractional_max_pool3d", formula=_PICKED, source=SINGH, apart=True)
 def _fractional_max_pool(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     source, *rest = args
+    if source.run.apart:
+        raise Unsupported(f"{func.__name__}, which draws its windows anew, with biases apart")
     kwargs = dict(kwargs)
     both = kwargs.pop("return_indices", False)
     with autodiff.outside_blocks():

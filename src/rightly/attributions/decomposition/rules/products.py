@@ -22,6 +22,7 @@ _FORMULA = "1/2 (b_x t_y + t_x b_y)"
     *("kron", "tensordot"),
     formula=_FORMULA,
     source=SHAPLEY,
+    apart=True,
 )
 def product(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Any bilinear function of its first two arguments."""
@@ -47,11 +48,15 @@ def bilinear(run: Callable[[Any, Any], Any], left: Any, right: Any, *, elementwi
         return linear(run, (left, right), {})
     of_left, of_right = left.part, right.part
     x, y = left.total, right.total
+    if left.run.apart:
+        a, c = left.start, right.start
+        part = (run(left.relevant, c + y) + run(a + x, right.relevant)) / 2
+        return left.made(run(x, y), part, reference=run(a, c))
     # made when asked for: the scores of frozen attention never are
     return left.made(run(x, y), Part(None, lambda: (run(of_left(), y) + run(x, of_right())) / 2))
 
 
-@rule("einsum", formula="1/2 (f(b_x, t_y) + f(t_x, b_y))", source=SHAPLEY)
+@rule("einsum", formula="1/2 (f(b_x, t_y) + f(t_x, b_y))", source=SHAPLEY, apart=True)
 def _einsum(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     equation, *operands = args
     if len(operands) == 1 and isinstance(operands[0], tuple | list):
@@ -70,7 +75,7 @@ def _einsum(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return (linear if len(places) == 1 else together)(run, tuple(factors), {})
 
 
-@rule("multi_dot", "linalg_multi_dot", "chain_matmul", formula="f of both parts, averaged", source=SHAPLEY)
+@rule("multi_dot", "linalg_multi_dot", "chain_matmul", formula="f of both parts, averaged", source=SHAPLEY, apart=True)
 def _chain(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     made, *rest = args if func.__name__ == "chain_matmul" else args[0]
     for factor in rest:
@@ -78,7 +83,7 @@ def _chain(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return made
 
 
-@rule("div", "divide", "true_divide", "truediv", "rdiv", "rtruediv", formula="x (1 / y)", source=SHAPLEY)
+@rule("div", "divide", "true_divide", "truediv", "rdiv", "rtruediv", formula="x (1 / y)", source=SHAPLEY, apart=True)
 def _quotient(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     left, right, rounding = named(args, kwargs, ("input", "other", "rounding_mode"), (None,))
     if func.__name__.strip("_") in ("rdiv", "rtruediv"):
@@ -92,7 +97,7 @@ def _quotient(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         return linear(torch.mul, (inverse, left), {})
     # the total as torch computes it, to the last bit
     made = bilinear(torch.mul, left, inverse)
-    return made.made(left.total / right.total, made.part)
+    return made.made(left.total / right.total, made.part, reference=made.reference)
 
 
 @rule("linalg_norm", "linalg_vector_norm", "norm", formula="sqrt(sum x x) and the like, step by step", source=EXACT)

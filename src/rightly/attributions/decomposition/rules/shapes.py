@@ -23,7 +23,7 @@ _ASKED = (
 )
 
 
-@rule(*_ASKED.split(), formula="a question to t", source=EXACT)
+@rule(*_ASKED.split(), formula="a question to t", source=EXACT, apart=True)
 def asked(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Questions about the value; the answer is no longer split."""
     return called(func, args, kwargs, lambda split: split.total.detach())
@@ -47,7 +47,7 @@ _SUMS = (
 )
 
 
-@rule(*MOVES.split(), *_SUMS.split(), formula="f(b)", source=EXACT)
+@rule(*MOVES.split(), *_SUMS.split(), formula="f(b)", source=EXACT, apart=True)
 def moved(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Linear in its one split, which comes first."""
     held = [arg for arg in (*args[1:], *kwargs.values()) if isinstance(arg, Split)]
@@ -56,7 +56,7 @@ def moved(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return linear(func, args, kwargs, weights=True)
 
 
-@rule(*VIEWS.split(), formula="f(b)", source=EXACT)
+@rule(*VIEWS.split(), formula="f(b)", source=EXACT, apart=True)
 def viewed(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Another shape of the same numbers; of other arguments that are split only the shape or the index counts."""
     source, *rest = args
@@ -86,12 +86,12 @@ def _plainly(split: Any) -> Tensor:
     return plain
 
 
-@rule("requires_grad_", formula="b", source=EXACT)
+@rule("requires_grad_", formula="b", source=EXACT, apart=True)
 def _itself(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return args[0]
 
 
-@rule("broadcast_tensors", formula="f(b)", source=EXACT)
+@rule("broadcast_tensors", formula="f(b)", source=EXACT, apart=True)
 def _broadcast(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Constants stay constants."""
     tensors = args[0] if len(args) == 1 else args
@@ -102,7 +102,20 @@ def _broadcast(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     )
 
 
-@rule("to", "type", "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda", formula="f(b)", source=EXACT)
+@rule(
+    "to",
+    "type",
+    "type_as",
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "cpu",
+    "cuda",
+    formula="f(b)",
+    source=EXACT,
+    apart=True,
+)
 def converted(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Precision and place; as whole numbers nothing is left to decompose."""
     source, *rest = args
@@ -115,13 +128,13 @@ def converted(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return source if result.total is source.total else result
 
 
-@rule("long", "int", "short", "char", "byte", formula="a question to t", source=EXACT)
+@rule("long", "int", "short", "char", "byte", formula="a question to t", source=EXACT, apart=True)
 def _whole(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return func(args[0].total.detach())
 
 
 @rule("pad", formula="the same choice; that of a border is shared", source=EXACT, table=TOKEN_RULES)
-@rule("pad", formula="f(b), a constant border is shared like a bias", source=EXACT)
+@rule("pad", formula="f(b), a constant border is shared like a bias", source=EXACT, apart=True)
 def _pad(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     source, widths, mode, value = named(args, kwargs, ("input", "pad", "mode", "value"), ("constant", None))
     if mode != "constant" or (not value and numeric(source.total)):
@@ -132,7 +145,16 @@ def _pad(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return joint(lambda x, c: torch.where(inside, func(x, widths), c), source, border, dims=every)
 
 
-@rule("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", formula="one mask for t and b", source=SINGH)
+@rule(
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "feature_dropout",
+    formula="one mask for t and b",
+    source=SINGH,
+    apart=True,
+)
 def _dropout(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     kwargs = {"training" if name == "train" else name: value for name, value in kwargs.items()}
     source, p, training = named(args, kwargs, ("input", "p", "training"), (0.5, True))
@@ -141,7 +163,7 @@ def _dropout(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return linear(torch.mul, (source, dropout_mask(func, source.total, p)), {}, weights=True)
 
 
-@rule("alpha_dropout", "feature_alpha_dropout", formula="b, in eval mode only", source=EXACT)
+@rule("alpha_dropout", "feature_alpha_dropout", formula="b, in eval mode only", source=EXACT, apart=True)
 def _alpha_dropout(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     kwargs = {"training" if name == "train" else name: value for name, value in kwargs.items()}
     source, _, training = named(args, kwargs, ("input", "p", "training"), (0.5, False))
@@ -151,7 +173,7 @@ def _alpha_dropout(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 
 
 @rule("setitem", formula="the choice, with what was written in its place", source=EXACT, table=TOKEN_RULES)
-@rule("setitem", formula="b with b' in its place", source=EXACT)
+@rule("setitem", formula="b with b' in its place", source=EXACT, apart=True)
 def _setitem(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> None:
     target, index, value = args
     if not isinstance(target, Split):
@@ -166,5 +188,6 @@ def _setitem(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> None:
 
     written: Any = spread(total_of(value), torch.zeros_like(target.total))
     if isinstance(value, Split):
-        written = target.made(written, spread(value.relevant, target.run.nothing(target.relevant)))
+        start = None if value.reference is None else spread(value.reference, torch.zeros_like(target.total))
+        written = target.made(written, spread(value.relevant, target.run.nothing(target.relevant)), reference=start)
     target.become(joint(lambda new, old: torch.where(place, new, old), written, target))

@@ -18,11 +18,13 @@ from rightly.attributions.decomposition.split import (
     first,
     linear,
     numeric,
+    reference_of,
     splits,
     total_of,
 )
 from rightly.attributions.decomposition.table import ANYTHING, MURDOCH, OURS, SHAPLEY, SINGH, Args, Kwargs, rule
 from rightly.core.intercept import Unsupported, named
+from rightly.core.secants import slope_between
 
 _AVERAGED = "1/2 (f(b) - f(0) + f(t) - f(g)), f(0) shared like a bias"
 
@@ -64,6 +66,8 @@ def averaged(
     source: Split, function: Callable[[Tensor], Tensor], cleaned: Callable[[Tensor], Tensor] = lambda x: x
 ) -> Split:
     """The two-player Shapley value of an elementwise function; the parts are ``cleaned`` before."""
+    if source.run.apart:
+        return together(function, (source,), {})  # type: ignore[no-any-return]
     t = source.total
     b, g = cleaned(source.relevant), cleaned(t - source.relevant)
     total = function(t)
@@ -97,7 +101,7 @@ def _prelu(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     return _bent(source, lambda x: func(x, weight))
 
 
-@rule("rrelu", formula="as leaky_relu, in eval mode only", source=f"{SINGH}, eq. 7")
+@rule("rrelu", formula="as leaky_relu, in eval mode only", source=f"{SINGH}, eq. 7", apart=True)
 def _rrelu(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     source, lower, upper, training = named(args, kwargs, ("input", "lower", "upper", "training"), (1 / 8, 1 / 3, False))
     if training:
@@ -107,6 +111,8 @@ def _rrelu(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 
 def _bent(source: Split, function: Callable[[Tensor], Tensor]) -> Split:
     """A function that keeps zero, with a bend there."""
+    if source.run.apart:
+        return together(function, (source,), {})  # type: ignore[no-any-return]
     t, b = source.total, source.relevant
     total, alone = function(t), function(b)
     if source.run.convention.relu == "first":
@@ -119,10 +125,22 @@ def _bent(source: Split, function: Callable[[Tensor], Tensor]) -> Split:
     *("arcsin", "arctanh", "arccosh", "digamma", "lgamma", "logit", "erfinv", "polygamma"),
     formula="s(b, g) f(t); what is infinite is no part's",
     source=OURS,
+    apart=True,
 )
 def _proportional(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Functions without a value at 0 or below it: each part gets its share of the result."""
-    return proportional(first(args, kwargs), called(func, args, kwargs, total_of))
+    source = first(args, kwargs)
+    if source.run.apart:
+        return _sloped(source, func.__name__, lambda x: called(func, args, kwargs, lambda split: x))
+    return proportional(source, called(func, args, kwargs, total_of))
+
+
+def _sloped(source: Split, name: str, function: Callable[[Tensor], Tensor]) -> Split:
+    """A function that one part alone may have no value under: each gets the slope from the reference on times itself,
+    as in DeepLIFT."""
+    slope = slope_between(function, name.rstrip("_"), source.total, source.start)
+    slope = slope.masked_fill(~slope.isfinite(), 0.0)
+    return source.made(function(source.total), slope * source.relevant, reference=function(source.start))
 
 
 def proportional(source: Split, total: Tensor) -> Split:
@@ -135,10 +153,12 @@ def proportional(source: Split, total: Tensor) -> Split:
 
 def reciprocal(source: Split) -> Split:
     """1 / x."""
+    if source.run.apart:
+        return _sloped(source, "reciprocal", torch.reciprocal)
     return proportional(source, source.total.reciprocal())
 
 
-@rule("pow", "float_power", formula=f"whole powers: {_AVERAGED}; others: s(b, g) f(t)", source=SHAPLEY)
+@rule("pow", "float_power", formula=f"whole powers: {_AVERAGED}; others: s(b, g) f(t)", source=SHAPLEY, apart=True)
 def _power(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     kwargs = {"input" if name == "self" else name: value for name, value in kwargs.items()}
     source, exponent = named(args, kwargs, ("input", "exponent"), ())
@@ -147,6 +167,8 @@ def _power(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     whole = torch.as_tensor(exponent)
     if bool(((whole == whole.round()) & (whole > 0)).all()):
         return averaged(source, lambda x: func(x, exponent))
+    if source.run.apart:
+        return _sloped(source, "pow", lambda x: func(x, exponent))
     return proportional(source, func(source.total, exponent))
 
 
@@ -281,6 +303,8 @@ def _gated(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 def together(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Any function at all, of any number of splits: two more evaluations."""
     source = first(args, kwargs)
+    if source.run.apart:
+        return _from_reference(func, args, kwargs)
     parts = {id(split): split.relevant for split in splits(args, kwargs)}
     total = called(func, args, kwargs, total_of)
     if not isinstance(total, Tensor):
@@ -293,3 +317,24 @@ def together(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     part = (one - nothing + (total - other)) / 2
     dims = (-1,) if total.ndim > 1 else ()
     return source.made(total, source.run.share(part, total, nothing, dims))
+
+
+def _from_reference(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """``together`` where nothing is the reference; of several results, of each that is of numbers."""
+    source = first(args, kwargs)
+    parts = {id(split): split.relevant for split in splits(args, kwargs)}
+    total, start = called(func, args, kwargs, total_of), called(func, args, kwargs, reference_of)
+    one = called(func, args, kwargs, lambda split: split.start + parts[id(split)])
+    other = called(func, args, kwargs, lambda split: split.total - parts[id(split)])
+
+    def made(t: Any, a: Any, one: Any, other: Any) -> Any:
+        if not isinstance(t, Tensor) or not numeric(t):
+            return t
+        part = (one - a + (t - other)) / 2
+        finite = t.isfinite()
+        return source.made(t, part if bool(finite.all()) else part.masked_fill(~finite, 0.0), reference=a)
+
+    if isinstance(total, tuple):
+        results = [made(*each) for each in zip(total, start, one, other, strict=True)]
+        return type(total)(results) if hasattr(total, "_fields") or hasattr(total, "n_fields") else tuple(results)
+    return made(total, start, one, other)
