@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import rightly as rt
-from rightly.evaluation import Comparison, compare, interval
 from rightly.workflows.cosmology_study import described, draw_maps, told, train_reader
-from rightly.workflows.reproduce import Claim, Outcome, Settings, adjusted, run_entry, shown
+from rightly.workflows.reproduce import Claim, Outcome, Settings, adjusted, compared, over, run_entry, shown
 
 START, LEVELS = "db5", 3
 TITLES = {
@@ -128,7 +127,7 @@ def _outcome(settings: Settings, rows: Rows, counts: tuple[int, ...]) -> Outcome
         runs={("plain" if arm == "cnn" else arm): _run(arm, rows) for arm in TITLES},
         comparison={
             "rmse": {
-                **_paired(rows, "cnn", "awd").as_dict(),
+                **compared(rows, "rmse_cnn", "rmse_awd").as_dict(),
                 "run": "awd",
                 "against": "plain",
                 "higher_is_better": False,
@@ -154,17 +153,13 @@ def _run(arm: str, rows: Rows) -> dict[str, Any]:
     return {**entry, "title": TITLES[arm]}
 
 
-def _paired(rows: Rows, first: str, second: str) -> Comparison:
-    return compare(*([row[f"rmse_{arm}"] for row in rows] for arm in (first, second)))
-
-
 def _claims(rows: Rows) -> list[Claim]:
     others = [arm for arm in TITLES if arm != "awd"]
-    means = {arm: interval([row[f"rmse_{arm}"] for row in rows]).mean for arm in TITLES}
-    tests = adjusted([_paired(rows, "awd", other) for other in others])
+    means = {arm: over(rows, f"rmse_{arm}")["mean"] for arm in TITLES}
+    tests = adjusted([compared(rows, "rmse_awd", f"rmse_{other}") for other in others])
     return [
         Claim(
-            f"The distilled wavelet has the smaller error than: {TITLES[other].lower()}",
+            f"The distilled wavelet has the smaller error than: {TITLES[other]}",
             f"{PAPER['awd']} against {PAPER[other]}",
             f"{means['awd']:.4f} against {means[other]:.4f}",
             shown(test),

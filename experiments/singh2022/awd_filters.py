@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 import rightly as rt
-from rightly.evaluation import compare, interval
+from rightly.evaluation import interval
+from rightly.workflows.contests import paired
 from rightly.workflows.reproduce import Claim, Outcome, Settings, run_entry
+from rightly.workflows.wording import in_sentence
 
 TRUTH, LENGTH, LEVELS, CLOSE = "db5", 64, 4, 0.01
 #: what a wavelet is distilled with
@@ -156,7 +158,7 @@ def _outcome(settings: Settings, found: dict[str, Rows], timed: dict[str, Any], 
         runs={arm: _run(arm, list(rows)) for arm, rows in found.items()},
         comparison={
             "distance": {
-                **_paired(found, "plain", "lattice").as_dict(),
+                **paired(found, "plain", "lattice", "distance").as_dict(),
                 "run": "lattice",
                 "against": "plain",
                 "higher_is_better": False,
@@ -183,10 +185,6 @@ def _run(arm: str, rows: Rows) -> dict[str, Any]:
     return {**entry, "title": TITLES[arm]}
 
 
-def _paired(found: dict[str, Rows], first: str, second: str) -> Any:
-    return compare([row["distance"] for row in found[first]], [row["distance"] for row in found[second]])
-
-
 def _near(rows: Rows) -> int:
     return sum(row["distance"] < CLOSE for row in rows)
 
@@ -195,19 +193,19 @@ def _claims(found: dict[str, Rows], timed: dict[str, Any]) -> list[Claim]:
     ours, n = _near(found["lattice"]), len(found["lattice"])
     r2 = interval([row["r2"] for row in found["lattice"]])
     far = interval([row["distance"] for row in found["plain"]])
-    others = ", ".join(f"{TITLES[arm].lower()}: {_near(found[arm])}" for arm in ("lattice_one_start", "penalty"))
-    against = _paired(found, "signals_only", "lattice")
+    others = ", ".join(f"{in_sentence(TITLES[arm])}: {_near(found[arm])}" for arm in ("lattice_one_start", "penalty"))
+    against = paired(found, "signals_only", "lattice", "distance")
     step = timed["step"]
     return [
         Claim(
             f"The wavelet is found to within {CLOSE} in at least 90 % of seeds",
-            "found (in words)",
+            "no number among our sources",
             f"{ours} of {n} (from {far.mean:.2f} away; teachers' R2 {r2.mean:.4f}); {others}",
             ours >= 0.9 * n,
         ),
         Claim(
             "The model's attributions are needed: signals alone do not lead there",
-            "in words",
+            "not in the paper",
             f"distance {against.difference:+.3f} against sparse coefficients alone, p = {_p(against.p)}",
             None if against.p is None or against.p >= 0.05 else against.difference < 0,
         ),

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import rightly as rt
-from rightly.evaluation import compare, rank_correlation
-from rightly.workflows.reproduce import Claim, Outcome, Settings, adjusted, over, run_entry, shown
+from rightly.evaluation import rank_correlation
+from rightly.workflows.reproduce import Claim, Outcome, Settings, adjusted, compared, over, run_entry, shown
 
 METHODS = {
     "cd": ("contextual_decomposition", "Contextual decomposition"),
@@ -27,8 +27,8 @@ CHANGES = {
     "noise": (rt.perturbations.Noise(0.05, clip=(0.0, 1.0)), "noise of standard deviation 0.05"),
     "fgsm": (rt.perturbations.FGSM(0.05, clip=(0.0, 1.0)), "FGSM with eps 0.05"),
 }
-#: of the candidates that join in a round, in percent; features a side of what joins
-PERCENTILE, TILE = 95.0, 2
+#: of the candidates that join in a round, in percent
+PERCENTILE = 95.0
 #: shares of the strokes that have a group in the drawn levels; what is worth less than so much of the best is not drawn
 DRAWN, WORTH = (0.3, 0.6, 1.0), 0.02
 
@@ -55,7 +55,7 @@ def study(seed: int, settings: Settings) -> dict[str, Any]:
                       for part in _tensors(mnist["x_test"], mnist["y_test"]))  # fmt: skip
     with torch.no_grad():
         accuracy = float((model.eval()(tests).argmax(1) == answers).double().mean())
-    count = settings.sized(smoke=2, reduced=12, full=50)
+    count, tile = settings.sized(smoke=2, reduced=12, full=50), _tile(settings)
     picked = torch.randperm(len(tests), generator=draws)[:count].tolist()
     found: dict[str, list[float]] = {}
     for place in picked:
@@ -64,22 +64,29 @@ def study(seed: int, settings: Settings) -> dict[str, Any]:
             target = int(model(image).argmax())
         changed = {name: change(model, image, label, generator=draws) for name, (change, _) in CHANGES.items()}
         for method in METHODS:
-            before = _tree(model, image, method, target)
+            before = _tree(model, image, method, target, tile)
             for name, other in changed.items():
-                after = _tree(model, other, method, target)
+                after = _tree(model, other, method, target, tile)
                 found.setdefault(f"ranks_{method}_{name}", []).append(_ranks(before, after))
                 found.setdefault(f"groups_{method}_{name}", []).append(_groups(before, after))
     means = {name: float(np.mean(values)) for name, values in found.items()}
-    return {"accuracy": accuracy, "digits": count, **means, "pictures": _pictures(model, tests, answers, picked[:3])}
+    pictures = _pictures(model, tests, answers, picked[:3], tile)
+    return {"accuracy": accuracy, "digits": count, **means, "pictures": pictures}
+
+
+def _tile(settings: Settings) -> int:
+    """Pixels a side of what joins."""
+    found: int = settings.sized(smoke=7, reduced=2, full=2)
+    return found
 
 
 def _tensors(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images)[:, None].float() / 255, torch.from_numpy(labels).long()
 
 
-def _tree(model: nn.Module, image: Tensor, method: str, target: int) -> rt.attributions.Hierarchy:
+def _tree(model: nn.Module, image: Tensor, method: str, target: int, tile: int) -> rt.attributions.Hierarchy:
     score, _ = METHODS[method]
-    return rt.hierarchy(model, image, score=score, target=target, tile=TILE, percentile=PERCENTILE)
+    return rt.hierarchy(model, image, score=score, target=target, tile=tile, percentile=PERCENTILE)
 
 
 def _rounds(tree: rt.attributions.Hierarchy) -> Tensor:
@@ -109,14 +116,14 @@ def _groups(before: rt.attributions.Hierarchy, after: rt.attributions.Hierarchy)
     return float((met / either).amax(1).mean())
 
 
-def _pictures(model: nn.Module, tests: Tensor, answers: Tensor, places: list[int]) -> list[dict[str, Any]]:
+def _pictures(model: nn.Module, tests: Tensor, answers: Tensor, places: list[int], tile: int) -> list[dict[str, Any]]:
     found = []
     for place in places:
         image = tests[place : place + 1]
         with torch.no_grad():
             target = int(model(image).argmax())
-        tree = _tree(model, image, "cd", target)
-        inked = nn.functional.max_pool2d(image, TILE).flatten() > 0
+        tree = _tree(model, image, "cd", target, tile)
+        inked = nn.functional.max_pool2d(image, tile).flatten() > 0
         joined = _rounds(tree)[0][inked]
         chosen = sorted({int(joined.quantile(share, interpolation="lower")) for share in DRAWN})
         levels = [_level(tree, last) for last in chosen]
@@ -139,12 +146,7 @@ def _level(tree: rt.attributions.Hierarchy, last: int) -> dict[str, Any]:
 def _outcome(rows: list[dict[str, Any]], settings: Settings) -> Outcome:
     others = [method for method in METHODS if method != "cd"]
     pairs = [(name, method) for name in CHANGES for method in others]
-    tests = adjusted(
-        [
-            compare([row[f"ranks_{method}_{name}"] for row in rows], [row[f"ranks_cd_{name}"] for row in rows])
-            for name, method in pairs
-        ]
-    )
+    tests = adjusted([compared(rows, f"ranks_{method}_{name}", f"ranks_cd_{name}") for name, method in pairs])
     claims = [
         Claim(
             f"Hierarchies stand under {told}",
@@ -190,8 +192,8 @@ def _outcome(rows: list[dict[str, Any]], settings: Settings) -> Outcome:
         claims=claims,
         notes=[
             "All methods explain one network a seed, so its accuracy is the same in each row.",
-            f"Atoms are {TILE} x {TILE} pixels; each round joins what is within the best {100 - PERCENTILE:.0f} %, "
-            "until all is one.",
+            f"Atoms are {_tile(settings)} x {_tile(settings)} pixels; each round joins what is within the best "
+            f"{100 - PERCENTILE:.0f} %, until all is one.",
             "Every hierarchy is of the class that the network gives the clean digit, also where a change turns the "
             "answer. The paper tells of robustness in words; its numbers, for other attacks and networks, are in "
             "Singh, Murdoch and Yu (2019) and are not repeated here.",

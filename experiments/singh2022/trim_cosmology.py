@@ -9,21 +9,13 @@ others, and what the network's R2 loses when a ring is taken from another map.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import rightly as rt
-from rightly.evaluation import (
-    compare,
-    exact_shapley,
-    interval,
-    model_randomisation,
-    rank_correlation,
-    without_biases,
-)
+from rightly.evaluation import compare, exact_shapley, interval, randomised_copy, rank_correlation, without_biases
 from rightly.workflows.cosmology_study import (
     DEGREES,
     SIDE,
@@ -34,7 +26,9 @@ from rightly.workflows.cosmology_study import (
     told,
     train_reader,
 )
-from rightly.workflows.reproduce import Claim, Outcome, Settings, adjusted, bounded, over, run_entry, shown
+from rightly.workflows.exact_study import Explain, nearness, summed
+from rightly.workflows.reproduce import Claim, Outcome, Settings, adjusted, bounded, compared, over, run_entry, shown
+from rightly.workflows.wording import in_sentence, mean_told
 
 WIDTH, RINGS = 300, 12
 #: the last of equal width: the corners' ring is wider, and holds more modes
@@ -42,6 +36,7 @@ LAST = RINGS - 2
 METHODS = {
     "cd": "Contextual decomposition",
     "cd_shapley": "Contextual decomposition, Shapley convention",
+    "cd_reference": "Contextual decomposition from the empty map, biases apart (ours)",
     "exact": "Exact value of a ring against all others",
     "ig": "Integrated gradients (30 steps from the empty map)",
     "eg": "Expected gradients (references from other maps)",
@@ -49,12 +44,12 @@ METHODS = {
     "occlusion": "Occlusion (the ring set to zero)",
 }
 #: what an explanation without a share of the biases is compared in
-CHECKED = ("cd", "cd_shapley", "ig", "gradient_x_input", "occlusion")
+CHECKED = ("cd", "cd_shapley", "cd_reference", "ig", "gradient_x_input", "occlusion")
 
 
 def run(settings: Settings) -> Outcome:
     """Every seed: maps, a network, and the rings."""
-    counts = settings.sized(smoke=(4, 2, 2), reduced=(40, 10, 20), full=(400, 60, 80))
+    counts = settings.sized(smoke=(2, 1, 1), reduced=(40, 10, 20), full=(400, 60, 80))
     epochs = settings.sized(smoke=1, reduced=20, full=40)
     seeds = [settings.seed + i for i in range(settings.sized(smoke=2, reduced=5, full=10))]
     rows = settings.trials.run(
@@ -96,21 +91,22 @@ def trial(seed: int, counts: tuple[int, ...], epochs: int, settings: Settings) -
             changed = space.decode(torch.where(ring, instead, coordinates), (SIDE, SIDE))
             kept.append(whole - _r2(_said(model, changed), true))
     found |= {"loss_exchanged": exchanged, "loss_emptied": emptied}
-    some = x[:: max(1, len(x) // 50)]
+    # about so many maps for what is asked of several networks: as trained, at random, without biases
+    some = x[:: max(1, len(x) // settings.sized(smoke=5, reduced=50, full=50))]
+    few = {name: explain(model, some) for name, explain in ways.items()}
+    random = randomised_copy(model, seed=seed)
     for name, score in scores.items():
         sizes = score.abs().mean(0)
         for kind, loss in (("exchanged", exchanged), ("emptied", emptied)):
             found[f"agrees_{kind}_{name}"] = float(rank_correlation(sizes[None], torch.tensor(loss)[None]))
         found[f"exact_{name}"] = float(rank_correlation(score, scores["exact"]).mean())
-        layers = model_randomisation(model, lambda m, explain=ways[name]: explain(m, some), seed=seed)
-        found[f"random_net_{name}"] = float(layers[-1].similarity.mean())
+        found[f"random_net_{name}"] = float(rank_correlation(few[name], ways[name](random, some)).mean())
     # whether what differs from the exact values is what biases get
-    for case, network in (("as_is", model), ("unbiased", without_biases(model))):
-        exact = ways["exact"](network, some)
+    unbiased = without_biases(model)
+    bare = {name: ways[name](unbiased, some) for name in ("exact", *CHECKED)}
+    for case, values in (("as_is", few), ("unbiased", bare)):
         for name in CHECKED:
-            score = ways[name](network, some)
-            found[f"{case}_rank_{name}"] = float(rank_correlation(score, exact).mean())
-            found[f"{case}_error_{name}"] = float((score - exact).abs().sum() / exact.abs().sum())
+            found[f"{case}_rank_{name}"], found[f"{case}_error_{name}"] = nearness(values[name], values["exact"])
     return found
 
 
@@ -130,14 +126,11 @@ def own_units(reader: Reader) -> nn.Module:
     return model
 
 
-def explainers(rings: Tensor, references: Tensor) -> dict[str, Callable[[Any, Tensor], Tensor]]:
-    """(model, maps) -> what each ring adds to the prediction (B, RINGS), by name."""
+def explainers(rings: Tensor, references: Tensor) -> dict[str, Explain]:
+    """Ways to say what each ring adds to the prediction, by name."""
     space = rt.spaces.Fourier(dims=2)
 
-    def summed(method: Any) -> Callable[[Any, Tensor], Tensor]:
-        return lambda model, x: rt.functional.over_regions(method(model, x, diagnostics=False).attributions, rings)
-
-    def rules(convention: str) -> Callable[[Any, Tensor], Tensor]:
+    def rules(convention: str) -> Explain:
         method = rt.ContextualDecomposition(rings, convention=convention, space=space, target=0)
         return lambda model, x: method(model, x, diagnostics=False).attributions
 
@@ -156,10 +149,11 @@ def explainers(rings: Tensor, references: Tensor) -> dict[str, Callable[[Any, Te
     return {
         "cd": rules("first"),
         "cd_shapley": rules("shapley"),
+        "cd_reference": rules("reference"),
         "exact": exact,
-        "ig": summed(rt.IntegratedGradients(n_steps=30, space=space, target=0)),
-        "eg": summed(rt.ExpectedGradients(others, n_samples=50, space=space, target=0)),
-        "gradient_x_input": summed(rt.InputXGradient(space=space, target=0)),
+        "ig": summed(rt.IntegratedGradients(n_steps=30, space=space, target=0), rings),
+        "eg": summed(rt.ExpectedGradients(others, n_samples=50, space=space, target=0), rings),
+        "gradient_x_input": summed(rt.InputXGradient(space=space, target=0), rings),
         "occlusion": without,
     }
 
@@ -189,7 +183,7 @@ def _outcome(settings: Settings, rows: Rows, counts: tuple[int, ...], epochs: in
         runs={("plain" if name == "cd" else name): _run(name, rows) for name in METHODS},
         comparison={
             "agreement with loss": {
-                **_agreement(rows, "occlusion").as_dict(),
+                **compared(rows, "agrees_exchanged_occlusion", "agrees_exchanged_cd").as_dict(),
                 "run": "plain",
                 "against": "occlusion",
                 "higher_is_better": True,
@@ -236,19 +230,6 @@ def _run(name: str, rows: Rows) -> dict[str, Any]:
     return {**entry, "title": METHODS[name]}
 
 
-def _values(rows: Rows, key: str) -> list[float]:
-    return [row[key] for row in rows]
-
-
-def _told(rows: Rows, key: str, places: int = 2) -> str:
-    found = interval(_values(rows, key))
-    return f"{found.mean:.{places}f} ({found.low:.{places}f} to {found.high:.{places}f})"
-
-
-def _agreement(rows: Rows, other: str, key: str = "agrees_exchanged_{}") -> Any:
-    return compare(*(_values(rows, key.format(name)) for name in (other, "cd")))
-
-
 def _middle(ring: int) -> int:
     return WIDTH * ring + WIDTH // 2
 
@@ -268,7 +249,7 @@ def _claims(rows: Rows) -> list[Claim]:
         Claim(
             "The network predicts Omega_m accurately",
             "not given",
-            f"R2 {_told(rows, 'r2')}; fresh weights {_told(rows, 'dull')}",
+            f"R2 {mean_told(rows, 'r2')}; fresh weights {mean_told(rows, 'dull')}",
             None,
         ),
         Claim(
@@ -282,28 +263,29 @@ def _claims(rows: Rows) -> list[Claim]:
         Claim(
             "The share of the peak grows with Omega_m",
             "yes (figure 9)",
-            f"rank correlation {_told(rows, 'peak_matter')} over test maps",
+            f"rank correlation {mean_told(rows, 'peak_matter')} over test maps",
             bounded(over(rows, "peak_matter"), least=0.0),
         ),
     ]
     asked = [(kind, other) for kind in ("agrees_exchanged_{}", "exact_{}") for other in METHODS if other != "cd"]
     asked.remove(("exact_{}", "exact"))
-    tests = adjusted([_agreement(rows, other, kind) for kind, other in asked])
+    tests = adjusted([compared(rows, kind.format(other), kind.format("cd")) for kind, other in asked])
     words = {
         "agrees_exchanged_{}": "Which rings matter agrees with the loss in R2 better than that of",
         "exact_{}": "Scores of a map agree with the exact values better than those of",
     }
     for (kind, other), test in zip(asked, tests, strict=True):
-        ours, theirs = (_told(rows, kind.format(name)) for name in ("cd", other))
-        title = f"{METHODS[other][0].lower()}{METHODS[other][1:]}"
-        claims.append(Claim(f"{words[kind]}: {title}", "not given", f"{ours} against {theirs}", shown(test)))
-    cases = [[_values(rows, f"{case}_rank_{name}") for case in ("as_is", "unbiased")] for name in BIASED]
-    for name, test in zip(BIASED, adjusted([compare(*both) for both in cases]), strict=True):
+        ours, theirs = (mean_told(rows, kind.format(name)) for name in ("cd", other))
+        claim = f"{words[kind]}: {in_sentence(METHODS[other])}"
+        claims.append(Claim(claim, "not given", f"{ours} against {theirs}", shown(test)))
+    tests = adjusted([compared(rows, f"as_is_rank_{name}", f"unbiased_rank_{name}") for name in BIASED])
+    for name, test in zip(BIASED, tests, strict=True):
         claims.append(
             Claim(
                 f"Scores are nearer to the exact values once all biases are zero: {METHODS[name]}",
                 "not given",
-                f"rank correlation {_told(rows, f'unbiased_rank_{name}')} against {_told(rows, f'as_is_rank_{name}')}",
+                f"rank correlation {mean_told(rows, f'unbiased_rank_{name}')} against "
+                f"{mean_told(rows, f'as_is_rank_{name}')}",
                 shown(test),
             )
         )
@@ -311,8 +293,8 @@ def _claims(rows: Rows) -> list[Claim]:
         Claim(
             "Scores change with the network",
             "not given",
-            f"rank correlation over rings {_told(rows, 'random_net_cd')} with a random network's; that of the exact "
-            f"values is {_told(rows, 'random_net_exact')}",
+            f"rank correlation over rings {mean_told(rows, 'random_net_cd')} with a random network's; that of the "
+            f"exact values is {mean_told(rows, 'random_net_exact')}",
             bounded(over(rows, "random_net_cd"), most=0.5),
         )
     )
@@ -356,14 +338,14 @@ def _curves(rows: Rows) -> list[dict[str, Any]]:
 
 def _table(rows: Rows) -> dict[str, Any]:
     keys = ("agrees_exchanged_{}", "agrees_emptied_{}", "exact_{}", "random_net_{}")
-    body = [[title, *(_told(rows, key.format(name)) for key in keys)] for name, title in METHODS.items()]
+    body = [[title, *(mean_told(rows, key.format(name)) for key in keys)] for name, title in METHODS.items()]
     columns = ["Method", "Loss, ring exchanged", "Loss, ring emptied", "Exact values", "Random network's"]
     return {"title": "Rank correlations over rings, with 95% intervals over seeds.", "columns": columns, "rows": body}
 
 
 def _biases(rows: Rows) -> dict[str, Any]:
     keys = [f"{case}_{what}_{{}}" for case in ("as_is", "unbiased") for what in ("rank", "error")]
-    body = [[METHODS[name], *(_told(rows, key.format(name)) for key in keys)] for name in CHECKED]
+    body = [[METHODS[name], *(mean_told(rows, key.format(name)) for key in keys)] for name in CHECKED]
     columns = ["Method", "Rank correlation", "Error", "Rank correlation, no biases", "Error, no biases"]
     return {
         "title": "Against the exact values, as trained and with all biases set to zero.",

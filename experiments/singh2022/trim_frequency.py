@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 import rightly as rt
-from rightly.evaluation import adjust, compare, interval
-from rightly.workflows.reproduce import Claim, Outcome, Settings, run_entry
+from rightly.evaluation import interval
+from rightly.workflows.reproduce import Claim, Outcome, Settings, adjusted, bounded, compared, run_entry, shown
+from rightly.workflows.wording import in_sentence
 
 LENGTH, WIDTH, BATCH = 100, 100, 128
 
@@ -40,6 +41,7 @@ ARMS = {
 METHODS = {
     "cd": "Contextual decomposition",
     "cd_shapley": "Contextual decomposition, Shapley convention",
+    "cd_reference": "Contextual decomposition from zero, biases apart (ours)",
     "deep_lift": "The rescale rule of DeepLIFT",
     "ig": "Integrated gradients",
     "gradient_shap": "Integrated gradients at 5 random points (the paper's SHAP)",
@@ -56,13 +58,12 @@ ERRORS = {
     "absolute": "largest absolute score",
     "set": "largest mean absolute score of the data set",
 }
-#: table 2, in percent; gradient times input from the authors' notebook, whose table left it out
+#: table 2, in percent
 PAPER = {
     "cd": "0.4 ± 0.28",
     "deep_lift": "3.6 ± 0.83",
     "gradient_shap": "4.0 ± 0.90",
     "ig": "4.2 ± 0.88",
-    "gradient_x_input": "0 (notebook)",
 }
 
 
@@ -199,7 +200,7 @@ def scored(model: nn.Module, x: Tensor, space: Any) -> dict[str, tuple[Tensor, T
         "occlusion": rt.Occlusion,
     }
     found = {}
-    for name, convention in (("cd", "first"), ("cd_shapley", "shapley")):
+    for name, convention in (("cd", "first"), ("cd_shapley", "shapley"), ("cd_reference", "reference")):
         method = rt.ContextualDecomposition(regions, convention=convention, space=space, target=1)
         scores = method(model, x, diagnostics=False).attributions
         found[name] = scores, scores
@@ -260,7 +261,7 @@ def _outcome(settings: Settings, nets: dict[str, Rows], rows: int, epochs: int, 
         runs={("plain" if method == "cd" else method): _run(method, main) for method in METHODS},
         comparison={
             "error": {
-                **_paired(main, "ig", "published").as_dict(),
+                **compared(main, "ig_published", "cd_published").as_dict(),
                 "run": "plain",
                 "against": "ig",
                 "higher_is_better": False,
@@ -292,6 +293,7 @@ _NOTES = [
     "Points of class 0 have little of the frequency, and so a true score near zero where zero is the reference: that "
     "is where the errors lie. Against data as references it is below zero.",
     "The authors' notebook also prints gradient times input, with no error at all; their table leaves it out.",
+    "The bound of 1 % is ours; table 2 gives 0.4 ± 0.28 %, of 500 points.",
     "Verdicts on comparisons are corrected for their number (Benjamini, Hochberg).",
 ]
 
@@ -308,10 +310,6 @@ def _run(method: str, nets: Rows) -> dict[str, Any]:
     return {**entry, "title": METHODS[method]}
 
 
-def _paired(nets: Rows, against: str, kind: str) -> Any:
-    return compare([net[f"{against}_{kind}"] for net in nets], [net[f"cd_{kind}"] for net in nets])
-
-
 def _percent(nets: Rows, key: str) -> Any:
     return interval([100 * net[key] for net in nets if net[key] is not None], (0.0, 100.0))
 
@@ -324,20 +322,19 @@ def _claims(nets: dict[str, Rows]) -> list[Claim]:
         claims.append(
             Claim(
                 f"Contextual decomposition errs at most 1 % of the time ({ARMS[arm].title})",
-                f"{PAPER['cd']} %" if arm != "long" else "not given",
+                "not in the paper",
                 f"{cd.mean:.2f} % ({cd.low:.2f} to {cd.high:.2f} over {len(own)} data sets; accuracy {accuracy:.3f})",
-                True if cd.high <= 1 else False if cd.low > 1 else None,
+                bounded(cd.as_dict(), most=1),
             )
         )
     kinds = {"published": "as the paper's code counts", "signed": "signed scores", "absolute": "absolute scores"}
     asked = [(other, kind) for other in METHODS if other not in ("cd", "gradient") for kind in kinds]
-    tests = [_paired(nets["text"], *one) for one in asked]
-    for (other, kind), test, p in zip(asked, tests, adjust([test.p for test in tests]), strict=True):
+    tests = adjusted([compared(nets["text"], f"cd_{kind}", f"{other}_{kind}") for other, kind in asked])
+    for (other, kind), test in zip(asked, tests, strict=True):
         ours, theirs = (_percent(nets["text"], f"{method}_{kind}").mean for method in ("cd", other))
         paper = f"{PAPER['cd']} against {PAPER[other]}" if kind == "published" and other in PAPER else "not given"
-        shown = None if p is None or p >= 0.05 else test.difference < 0
-        claim = f"It errs less often than {METHODS[other][0].lower()}{METHODS[other][1:]}, {kinds[kind]}"
-        claims.append(Claim(claim, paper, f"{ours:.2f} % against {theirs:.2f} %", shown))
+        claim = f"It errs less often than {in_sentence(METHODS[other])}, {kinds[kind]}"
+        claims.append(Claim(claim, paper, f"{ours:.2f} % against {theirs:.2f} %", shown(test)))
     return claims
 
 

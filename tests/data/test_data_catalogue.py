@@ -9,6 +9,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import io
 import os
 import subprocess
 import sys
@@ -299,6 +300,48 @@ def test_jpeg_scans_become_pictures():
     assert (pictures.shape, pictures.dtype) == ((2000, 3, 32, 32), np.uint8)
     assert np.bincount(labels).tolist() == [200] * 10
     assert 100 < pictures.mean() < 140
+
+
+def drawn_scans():
+    """Whole JPEG files in place of scans, with no header to share: 20 grey pictures of classes 0 to 4 in turn."""
+    image = pytest.importorskip("PIL.Image", reason="pictures need Pillow")
+    scans = []
+    for shade in range(20):
+        file = io.BytesIO()
+        image.new("RGB", (32, 32), (10 * shade,) * 3).save(file, "JPEG")
+        scans.append(np.frombuffer(file.getvalue(), dtype=np.uint8))
+    return {
+        "header": np.empty(0, dtype=np.uint8),
+        "test_scan": np.concatenate(scans),
+        "test_len": np.array([len(scan) for scan in scans], dtype=np.uint16),
+        "y_test": np.arange(20) % 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ({}, list(range(20))),
+        ({"classes": (3, 1)}, [1, 3, 6, 8, 11, 13, 16, 18]),
+        ({"most": 1}, [0, 1, 2, 3, 4]),
+        ({"classes": (4,), "most": 2}, [4, 9]),
+    ],
+)
+def test_jpeg_scans_are_decoded_where_asked_for(asked, kept, monkeypatch):
+    arrays = drawn_scans()
+    image = pytest.importorskip("PIL.Image")
+    opened, own = [], image.open
+    monkeypatch.setattr(image, "open", lambda file: opened.append(file) or own(file))
+    pictures, labels = rightly.data.cifar10_images(arrays, "test", **asked)
+    assert labels.tolist() == [row % 5 for row in kept]
+    assert (pictures[:, :, 0, 0] == 10 * np.array(kept)[:, None]).all()
+    assert len(opened) == len(kept)
+
+
+def test_absent_classes_of_pictures_are_refused():
+    for asked in ({"classes": (3, 7)}, {"classes": ()}, {"most": 0}):
+        with pytest.raises(ArgumentError, match=r"no picture is of such a class|most"):
+            rightly.data.cifar10_images(drawn_scans(), "test", **asked)
 
 
 def test_other_arrays_are_no_jpeg_scans():

@@ -16,6 +16,7 @@ from rightly.evaluation import (
     label_randomisation,
     model_randomisation,
     random_annotation_control,
+    randomised_copy,
     rank_correlation,
     without_biases,
 )
@@ -56,6 +57,58 @@ def test_biases_are_taken_away_and_nothing_else() -> None:
     assert all(torch.equal(value, before[name]) for name, value in both.state_dict().items())
     with pytest.raises(ArgumentError, match="no bias to take away"):
         without_biases(nn.Sequential(nn.Linear(3, 2, bias=False)))
+
+
+class Plain(nn.Module):
+    """Layers written by hand: weights and biases in lists, further ones in a dict, and a module of a deceptive name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList([torch.ones(3, 3), torch.ones(3, 3)])
+        self.biases = nn.ParameterList([torch.ones(3), torch.ones(3)])
+        self.further = nn.ParameterDict({"bias": torch.ones(3), "scale": torch.ones(3)})
+        self.bias_net = nn.ModuleDict({"inner": nn.Linear(3, 3), "gates": nn.LSTM(3, 2)})
+
+
+class Positive(nn.Module):
+    """A parametrisation under which zero is not zero."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value.exp()
+
+
+def test_biases_in_lists_dicts_and_parametrisations_are_found() -> None:
+    both = nn.ModuleDict({"plain": Plain(), "last": nn.Linear(3, 2)})
+    nn.utils.parametrize.register_parametrization(both["last"], "bias", Positive())
+    nn.utils.parametrize.register_parametrization(both["last"], "weight", Positive())
+    state = {name: value.clone() for name, value in both.state_dict().items()}
+    changed = without_biases(both)
+    found = {name for name, value in changed.named_parameters() if not value.any()}
+    assert found == {
+        *("plain.biases.0", "plain.biases.1", "plain.further.bias", "last.bias"),
+        *("plain.bias_net.inner.bias", "plain.bias_net.gates.bias_ih_l0", "plain.bias_net.gates.bias_hh_l0"),
+    }
+    torch.testing.assert_close(changed["last"](torch.zeros(1, 3)), torch.zeros(1, 2))
+    assert torch.equal(changed["last"].weight, both["last"].weight)
+    assert all(torch.equal(value, state[name]) for name, value in both.state_dict().items())
+
+
+def test_a_randomised_copy_is_the_last_of_the_cascade(model: nn.Module) -> None:
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    seen: list[dict[str, Tensor]] = []
+
+    def explain(m: nn.Module) -> Tensor:
+        seen.append({k: v.clone() for k, v in m.state_dict().items()})
+        return draws(2, 3)
+
+    model_randomisation(model, explain, seed=3)
+    copied = randomised_copy(model, seed=3).state_dict()
+    assert all(torch.equal(value, seen[-1][name]) for name, value in copied.items())
+    assert not any(torch.equal(value, before[name]) for name, value in copied.items())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not torch.equal(randomised_copy(model, seed=4).state_dict()["1.weight"], copied["1.weight"])
+    with pytest.raises(ArgumentError, match="nothing to randomise"):
+        randomised_copy(nn.ReLU())
 
 
 def test_layers_are_randomised_as_said(model: nn.Module) -> None:

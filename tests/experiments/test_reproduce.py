@@ -121,14 +121,15 @@ def drawn_posts(*, words=5000, data_dir=None):
     return rt.data.Newsgroups(part(120), part(60), names, inside, ("alt.atheism", "soc.religion.christian"), vectors)
 
 
-def drawn_pictures(arrays, part):
+def drawn_pictures(arrays, part, *, classes=tuple(range(10)), most=None):
     """Pictures like CIFAR-10's in shape, ordered by class: a bright bar of a colour and a place that tell the class."""
     draws = np.random.default_rng(len(part))
     labels = np.arange(100) // 10
     images = draws.integers(0, 60, (len(labels), 3, 32, 32))
     for image, label in zip(images, labels, strict=True):
         image[label % 3, 6 + label : 14 + label, 6:26] += 150
-    return images.astype(np.uint8), labels
+    kept = np.concatenate([np.flatnonzero(labels == name)[:most] for name in sorted(classes)])
+    return images.astype(np.uint8)[kept], labels[kept]
 
 
 def drawn_treebank(*, data_dir=None):
@@ -479,6 +480,7 @@ PUBLIC = {
     "rightly.workflows.attack_thesis",
     "rightly.workflows.contests",
     "rightly.workflows.cosmology_study",
+    "rightly.workflows.exact_study",
     "rightly.workflows.group_report",
     "rightly.workflows.group_study",
     "rightly.workflows.noise_report",
@@ -487,6 +489,7 @@ PUBLIC = {
     "rightly.workflows.reproduce",
     "rightly.workflows.sentiment_study",
     "rightly.workflows.sparsity_study",
+    "rightly.workflows.wording",
 }
 
 

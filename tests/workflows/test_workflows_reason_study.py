@@ -98,6 +98,18 @@ def test_claims_say_which_way_is_better(settings):
     assert told[0].paper == "5"
 
 
+def test_names_stay_as_they_are_in_claims(settings):
+    ways = {"plain": Way("Plain"), "cdep": Way("CDEP, L1"), "eg": Way("Expected gradients")}
+    made = study([], ways=ways, work=lambda way, terms, seed: {"validation": 0, "test": seed})
+    told = claims(
+        made, run_study(made, settings), [Contest("t", "-", "test", *pair) for pair in (("eg", "cdep"), ("cdep", "eg"))]
+    )
+    assert [claim.claim for claim in told] == [
+        "Expected gradients above CDEP, L1: t",
+        "CDEP, L1 above expected gradients: t",
+    ]
+
+
 def test_claims_are_corrected_for_how_many_they_are(settings):
     made = study([], work=lambda way, terms, seed: {"validation": 0, "test": len(terms) * (4 + seed), "inside": seed})
     found = run_study(made, settings)

@@ -32,6 +32,7 @@ from rightly.evaluation.sanity import (
     others_regions,
     placed_anywhere,
     random_annotation_control,
+    randomised_copy,
     without_biases,
 )
 from rightly.evaluation.similarity import cosine, rank_correlation, structural_similarity, top_k_overlap
@@ -120,6 +121,7 @@ __all__ = [
     "predictions",
     "proportion",
     "random_annotation_control",
+    "randomised_copy",
     "rank_accuracy",
     "rank_correlation",
     "robustness_curve",

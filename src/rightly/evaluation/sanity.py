@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import remove_parametrizations
 
 from rightly.core import seeding
 from rightly.core.batch import Model
@@ -59,9 +60,7 @@ def model_randomisation(
     """
     if mode not in ("cascading", "independent"):
         raise ArgumentError("unknown mode", expected="cascading, independent", got=repr(mode))
-    if not isinstance(model, nn.Module) or not (names := randomisable(model)):
-        raise ArgumentError("nothing to randomise", expected="a module with parameters", got=type(model).__name__)
-    before = explain(model)
+    names, before = _layers(model), explain(model)
     changed, found = copy.deepcopy(model), []
     for name in names:
         if mode == "independent":
@@ -69,6 +68,20 @@ def model_randomisation(
         _randomise(changed.get_submodule(name), seed, name)
         found.append(Randomised(name, similarity(before, explain(changed))))
     return found
+
+
+def randomised_copy(model: nn.Module, *, seed: int = 0) -> nn.Module:
+    """A copy with all layers randomised: the last model of the cascade, where the steps to it are not asked for."""
+    changed = copy.deepcopy(model)
+    for name in _layers(model):
+        _randomise(changed.get_submodule(name), seed, name)
+    return changed
+
+
+def _layers(model: nn.Module) -> list[str]:
+    if not isinstance(model, nn.Module) or not (names := randomisable(model)):
+        raise ArgumentError("nothing to randomise", expected="a module with parameters", got=type(model).__name__)
+    return names
 
 
 def _randomise(layer: nn.Module, seed: int, name: str) -> None:
@@ -87,20 +100,32 @@ def without_biases(model: nn.Module) -> nn.Module:
     """A copy whose biases are all zero: what explanations make of features alone.
 
     Methods that share biases out among features, as contextual decomposition does, can be far from Shapley values,
-    which leave them to the empty input, for no other reason. Biases are parameters named so (``bias``, ``bias_ih_l0``,
-    ``in_proj_bias``); running means of batch norm and learned positions stay.
+    which leave them to the empty input, for no other reason. Biases are told by their names (``bias``, ``bias_ih_l0``,
+    ``in_proj_bias``, all of a list or dict of parameters ``biases``; a parametrised one is made an ordinary
+    parameter). A bias by another name stays, and so do running means of batch norm and learned positions.
 
     Raises:
         ArgumentError: there is no bias.
     """
     changed = copy.deepcopy(model)
-    own = [value for name, value in changed.named_parameters() if "bias" in name.rpartition(".")[2]]
+    for module in changed.modules():
+        for name in [name for name in getattr(module, "parametrizations", {}) if "bias" in name]:
+            remove_parametrizations(module, name)
+    own = [value for name, value in _parameters(changed) if "bias" in name]
     if not own:
         raise ArgumentError("no bias to take away", expected="parameters named bias", got=type(model).__name__)
     with torch.no_grad():
         for value in own:
             value.zero_()
     return changed
+
+
+def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Every parameter by the name that its module gives it; one of a list or dict by that one's name as well."""
+    for path, module in model.named_modules():
+        listed = isinstance(module, nn.ParameterList | nn.ParameterDict)
+        for name, value in module.named_parameters(recurse=False):
+            yield f"{path.rpartition('.')[2]}.{name}" if listed else name, value
 
 
 def label_randomisation(

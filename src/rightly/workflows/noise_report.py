@@ -278,6 +278,6 @@ def _tried(study: Study, tried: Sequence[Row]) -> Row:
         [study.arms[row["arm"]].title, row["weight"], row["validation"], row["penalty"], _under(kind)(row)]
         for row in tried
     ]
-    under = f"Test under {_UNITS[kind][0].lower()} (did not choose)"
+    under = f"{_UNITS[kind][0]}, test rows (did not choose)"
     columns = ["Arm", "Weight", "Validation accuracy", "Penalty (validation rows)", under]
     return {"title": "The weights that were tried, with the first seed.", "columns": columns, "rows": body}

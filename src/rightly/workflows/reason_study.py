@@ -14,6 +14,7 @@ from rightly.evaluation import Comparison, adjust, compare
 from rightly.objectives.model_term import AnyTerm
 from rightly.workflows.group_study import choose
 from rightly.workflows.reproduce import Claim, Row, Settings, adjusted, over, run_entry, shown
+from rightly.workflows.wording import in_sentence, p_told
 
 
 def _no_terms(strength: float) -> Sequence[AnyTerm]:
@@ -145,14 +146,13 @@ def claims(study: Study, found: Found, contests: Sequence[Contest]) -> list[Clai
 
 
 def _claim(study: Study, found: Found, contest: Contest, test: Comparison) -> Claim:
-    titles = study.ways[contest.second].title, study.ways[contest.first].title.lower()
+    titles = study.ways[contest.second].title, in_sentence(study.ways[contest.first].title)
     means = " against ".join(f"{found.mean(way, contest.key):.3f}" for way in (contest.second, contest.first))
-    corrected = "" if test.p is None else f", corrected p = {test.p:.2g}"
     larger = shown(test)
     return Claim(
         f"{titles[0]} {'below' if contest.smaller else 'above'} {titles[1]}: {contest.told}",
         contest.paper,
-        f"{means} ({test.difference:+.3f}, {test.low:+.3f} to {test.high:+.3f}{corrected})",
+        f"{means} ({test.difference:+.3f}, {test.low:+.3f} to {test.high:+.3f}{p_told(test)})",
         larger if larger is None else larger is not contest.smaller,
     )
 

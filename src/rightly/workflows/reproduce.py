@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 from rightly.core.checks import check_count
 from rightly.core.errors import ArgumentError, RightlyError
 from rightly.data.noted import noted
-from rightly.evaluation import Comparison, adjust, interval
+from rightly.evaluation import Comparison, adjust, compare, interval
 from rightly.objectives.term import EngineName
 from rightly.report import read_record, write_record, write_report
 from rightly.workflows.resumable import Row as Row
@@ -266,6 +266,11 @@ def adjusted(found: Sequence[Comparison]) -> list[Comparison]:
 def over(rows: Sequence[Row], key: str) -> Row:
     """Mean and 95 % interval of a result over trials, with its values."""
     return interval([row[key] for row in rows]).as_dict()
+
+
+def compared(rows: Sequence[Row], first: str, second: str, *, test_share: float | None = None) -> Comparison:
+    """Of two results of the same trials, the second less the first; ``test_share`` as in ``compare``."""
+    return compare([row[first] for row in rows], [row[second] for row in rows], test_share=test_share)
 
 
 def _files() -> dict[str, Path]:

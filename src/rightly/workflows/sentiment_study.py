@@ -37,6 +37,15 @@ from rightly.spaces import Layer
 from rightly.training import fit
 
 EMBEDDING = Layer("embedding")
+#: what the record says of the data
+TREEBANK: dict[str, Any] = {
+    "name": "Stanford Sentiment Treebank, polar sentences",
+    "source": "Socher et al. 2013",
+    "kind": "custom",
+    "rows": 9613,
+    "label": "positive",
+    "task": "classification",
+}
 
 
 class Reader(nn.Module):
@@ -127,6 +136,10 @@ class Corpus:
             bank.test.polar(),
         )
 
+    def numbers(self, text: list[str]) -> Tensor:
+        """One sentence's word numbers (1, T)."""
+        return torch.from_numpy(self.vocabulary.numbers([text]))
+
     def examples(self, sentences: Sentences) -> tuple[Tensor, Tensor]:
         """Word numbers (N, T) and labels (N,), 1 for positive."""
         return (
@@ -191,6 +204,7 @@ def scorers(corpus: Corpus, seed: int) -> dict[str, Scorer]:
     return {
         "cd": attribution(ContextualDecomposition),
         "cd_shapley": attribution(ContextualDecomposition, convention="shapley"),
+        "cd_reference": attribution(ContextualDecomposition, convention="reference"),
         "expected_gradients": expected,
         "integrated_gradients": attribution(IntegratedGradients, reference=Constant(0.0), n_steps=50),
         "gradient_x_input": attribution(InputXGradient),
