@@ -42,6 +42,11 @@ def _linear(dims: tuple[int, ...] = (-1,), bias: float = 0.0, factor: Callable[[
     return rule
 
 
+def _bare_reference(func, args, kwargs):
+    x, weight, shift = args
+    return x.made(F.linear(x.total, weight, shift), F.linear(x.relevant, weight), reference=F.linear(x.start, weight))
+
+
 def _counting():
     calls = iter(range(10**6))
     return lambda: 1 + 1e-6 * next(calls)
@@ -136,6 +141,9 @@ CONTROLS = {
         lambda: checks.check_sum(ZOO["mlp"](), convention=_NO_SHARE),
         _run(checks.check_sum, "mlp", convention="shapley"),
         "do not add up",
+    ),
+    "a reference without its bias": _control(
+        checks.check_reference, "outputs at the reference", "mlp", "linear", _bare_reference
     ),
     "a bias for an empty region": _control(
         checks.check_edges, "an empty region gets something", "mlp", "linear", _linear(bias=1e-6)

@@ -67,7 +67,8 @@ class Plain(nn.Module):
         self.weights = nn.ParameterList([torch.ones(3, 3), torch.ones(3, 3)])
         self.biases = nn.ParameterList([torch.ones(3), torch.ones(3)])
         self.further = nn.ParameterDict({"bias": torch.ones(3), "scale": torch.ones(3)})
-        self.bias_net = nn.ModuleDict({"inner": nn.Linear(3, 3), "gates": nn.LSTM(3, 2)})
+        self.bias_net = nn.Linear(3, 3)
+        self.inner = nn.ModuleDict({"gates": nn.LSTM(3, 2)})
 
 
 class Positive(nn.Module):
@@ -86,7 +87,7 @@ def test_biases_in_lists_dicts_and_parametrisations_are_found() -> None:
     found = {name for name, value in changed.named_parameters() if not value.any()}
     assert found == {
         *("plain.biases.0", "plain.biases.1", "plain.further.bias", "last.bias"),
-        *("plain.bias_net.inner.bias", "plain.bias_net.gates.bias_ih_l0", "plain.bias_net.gates.bias_hh_l0"),
+        *("plain.bias_net.bias", "plain.inner.gates.bias_ih_l0", "plain.inner.gates.bias_hh_l0"),
     }
     torch.testing.assert_close(changed["last"](torch.zeros(1, 3)), torch.zeros(1, 2))
     assert torch.equal(changed["last"].weight, both["last"].weight)

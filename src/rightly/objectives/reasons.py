@@ -11,7 +11,7 @@ from rightly.attributions.decomposition.convention import Convention
 from rightly.attributions.decomposition.convention import Name as ConventionName
 from rightly.core.checks import check_number
 from rightly.core.scalar import Output, Target
-from rightly.core.types import Space
+from rightly.core.types import Reference, Space
 from rightly.objectives.contribution import ContributionTerm, Regions
 from rightly.objectives.interval import Clip, IntervalTerm
 from rightly.objectives.perturbed import PerturbationTerm
@@ -66,6 +66,7 @@ def cdep(
     classes: Literal["all", "label"] = "all",
     space: Space | None = None,
     convention: ConventionName | Convention = "first",
+    reference: Reference | None = None,
     target: float | Literal["annotation"] = 0.0,
     weight: Weight = 1.0,
     name: str = "cdep",
@@ -77,14 +78,22 @@ def cdep(
             ``rt.RandomRegions``. See ``rt.ContributionTerm``.
         loss, classes: the published code takes ``"softmax"`` and ``"all"`` for images, ``"log_softmax"`` and
             ``"label"`` for text; eq. 10 of Singh et al. (2022) is ``"l1"`` and all classes.
-        space, convention, target: as in ``rt.ContributionTerm``.
+        space, convention, reference, target: as in ``rt.ContributionTerm``.
         weight: the published lambda, where one region an example is penalised: both are means over examples and
             classes. The code sums over the regions that a batch shares (8 pixels in ColorMNIST), eq. 10 sums over
             classes: multiply by their number. The code for skin lesions means over annotated examples only, where
             here an example without annotation counts zero: multiply by the batch's size over their number.
     """
     return ContributionTerm(
-        regions, loss, target, classes, space=space, convention=convention, weight=weight, name=name
+        regions,
+        loss,
+        target,
+        classes,
+        space=space,
+        convention=convention,
+        reference=reference,
+        weight=weight,
+        name=name,
     )
 
 

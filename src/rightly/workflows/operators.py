@@ -261,6 +261,11 @@ def page() -> Iterator[str]:
     yield f"Torch {version}, eval mode, float64. `yes`: the parts of random regions and of their complements,"
     yield f"each found on its own under the `shapley` convention, add up to the output to {_CLOSE:.0e} of it."
     yield ""
+    yield 'With `convention="reference"` what comes of the reference, r, is kept apart. Rules with an (r) know it, and'
+    yield "share no constant out; in place of all others there is the game of two from r on,"
+    yield "1/2 (f(r + b) - f(r) + f(t) - f(t - b)). Functions without a value everywhere have one slope for both parts,"
+    yield "(f(t) - f(r)) / (t - r). All layers and functions of this page but `FractionalMaxPool` are taken."
+    yield ""
     for title, names, trial in (("Layers", LAYERS, try_layer), ("Functions", FUNCTIONS, try_function)):
         yield f"## {title}"
         yield ""
@@ -276,15 +281,16 @@ def page() -> Iterator[str]:
     yield ""
     yield "t is the total, b the relevant part, g = t - b, c a constant, s(b, g) = |b| / (|b| + |g|)."
     for title, table in (("", RULES), (", of token numbers", TOKEN_RULES)):
-        grouped: dict[tuple[str, str], list[str]] = {}
+        grouped: dict[tuple[str, str, bool], list[str]] = {}
         for name, entry in table.items():
-            grouped.setdefault((entry.formula, entry.source), []).append(name)
+            grouped.setdefault((entry.formula, entry.source, entry.apart), []).append(name)
         yield ""
         yield f"| operations{title} | relevant part | source |"
         yield "|---|---|---|"
-        for (formula, source), members in grouped.items():
+        for (formula, source, apart), members in grouped.items():
             listed = ", ".join(name if name == ANYTHING else f"`{name}`" for name in members)
-            yield f"| {listed} | {formula.replace('|', chr(92) + '|')} | {source} |"
+            told = f"{source} (r)" if apart else source
+            yield f"| {listed} | {formula.replace('|', chr(92) + '|')} | {told} |"
 
 
 if __name__ == "__main__":

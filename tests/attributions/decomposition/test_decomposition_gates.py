@@ -56,7 +56,11 @@ def gates(layer, names, word, hidden, inside):
     for k, name in enumerate(names):
         at = slice(k * size, (k + 1) * size)
         seen = w[at] @ word
-        yield name, (seen * inside, seen * (not inside), c[at]), (u[at] @ hidden[0], u[at] @ hidden[1], d[at])
+        yield (
+            name,
+            (seen * inside, seen * (not inside), c[at]),
+            (u[at] @ hidden[0], u[at] @ hidden[1], u[at] @ hidden[2] + d[at]),
+        )
 
 
 def lstm(layer, words, start, stop):

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rightly.attributions.decomposition.composites import without_override
 from rightly.attributions.decomposition.rules.unary import together
-from rightly.attributions.decomposition.split import Split, affine
-from rightly.attributions.decomposition.table import OURS, SINGH, Args, Kwargs, rule
+from rightly.attributions.decomposition.split import Split, affine, first
+from rightly.attributions.decomposition.table import OURS, SHAPLEY, SINGH, Args, Kwargs, rule
 from rightly.core.intercept import in_python, named
 
 
@@ -110,3 +111,11 @@ def _instance_norm(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     if own:
         return _grouped(source, total, source.total.shape[1], weight, bias, eps)
     return _scaled(source, total, mean, variance, weight, bias, eps)
+
+
+@rule("normalize", formula="x / |x|, step by step; from a reference as one", source=SHAPLEY, apart=True)
+def _normalized(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
+    """Step by step from a reference of zeros, everything would be divided by nothing."""
+    if first(args, kwargs).run.apart:
+        return together(func, args, kwargs)
+    return without_override(func)(func, args, kwargs)  # type: ignore[misc]

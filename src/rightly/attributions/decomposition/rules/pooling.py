@@ -72,7 +72,7 @@ def _winners(source: Split, total: Tensor, index: Tensor, axes: int, both: bool)
     return (made, index) if both else made
 
 
-@rule("max_unpool1d", "max_unpool2d", "max_unpool3d", formula="b where t came from", source=SINGH)
+@rule("max_unpool1d", "max_unpool2d", "max_unpool3d", formula="b where t came from", source=SINGH, apart=True)
 def _max_unpool(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     source, index, *rest = args if len(args) > 1 else (args[0], kwargs["indices"])
     kwargs = {name: value for name, value in kwargs.items() if name != "indices"}
@@ -80,7 +80,8 @@ def _max_unpool(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     total = func(source.total, index, *rest, **kwargs)
     empty = torch.zeros_like(total).flatten(-axes)
     part = empty.scatter(-1, index.flatten(-axes), source.relevant.flatten(-axes)).reshape(total.shape)
-    return source.made(total, part)
+    start = None if source.reference is None else func(source.reference, index, *rest, **kwargs)
+    return source.made(total, part, reference=start)
 
 
 @rule("max", "min", "median", "nanmedian", "mode", "kthvalue", "cummax", "cummin", formula=_PICKED, source=SINGH)

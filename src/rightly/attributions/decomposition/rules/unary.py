@@ -138,9 +138,11 @@ def _proportional(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
 def _sloped(source: Split, name: str, function: Callable[[Tensor], Tensor]) -> Split:
     """A function that one part alone may have no value under: each gets the slope from the reference on times itself,
     as in DeepLIFT."""
+    total, start = function(source.total), function(source.start)
     slope = slope_between(function, name.rstrip("_"), source.total, source.start)
-    slope = slope.masked_fill(~slope.isfinite(), 0.0)
-    return source.made(function(source.total), slope * source.relevant, reference=function(source.start))
+    # a slope without bound where nothing changes, and what is infinite, which is no part's
+    slope = torch.where((total == start) | ~total.isfinite(), slope.nan_to_num(0.0, 0.0, 0.0), slope)
+    return source.made(total, slope * source.relevant, reference=start)
 
 
 def proportional(source: Split, total: Tensor) -> Split:
