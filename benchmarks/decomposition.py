@@ -125,6 +125,9 @@ def regions() -> dict[str, Callable[[], Step]]:
     return {
         "plain": plain,
         "rightly": lambda: lambda: rt.contextual_decomposition(model, image, pixels),
+        "rightly, biases apart": lambda: (
+            lambda: rt.contextual_decomposition(model, image, pixels, convention="reference")
+        ),
         "acd": lambda: theirs(True),
         "acd, no_grad": lambda: theirs(False),
     }
@@ -206,8 +209,10 @@ def step() -> dict[str, Callable[[], Step]]:
 
         return one
 
-    def penalised(model: nn.Module) -> Tensor:
-        found = rt.contextual_decomposition(model, inputs, chosen, create_graph=True, training=True)
+    def penalised(model: nn.Module, convention: Any = "first") -> Tensor:
+        found = rt.contextual_decomposition(
+            model, inputs, chosen, convention=convention, create_graph=True, training=True
+        )
         penalty = (found.relevant - found.irrelevant).sigmoid().mean()
         return F.cross_entropy(found.outputs, labels) + _PENALTY * penalty
 
@@ -219,6 +224,7 @@ def step() -> dict[str, Callable[[], Step]]:
     return {
         "plain": lambda: training(lambda model: F.cross_entropy(model(inputs), labels)),
         "rightly": lambda: training(penalised),
+        "rightly, biases apart": lambda: training(functools.partial(penalised, convention="reference")),
         "rightly, the task in a pass of its own": lambda: training(two_passes),
     }
 
