@@ -106,6 +106,43 @@ def test_a_function_without_a_value_everywhere_has_one_slope_for_both_parts(name
     assert torch.equal(same.relevant, torch.zeros_like(same.relevant))
 
 
+def test_a_slope_without_bound_where_nothing_changes():
+    x = torch.tensor([[0.0, 4.0, 0.0]], dtype=torch.float64)
+    found = split(lambda x: torch.sqrt(x).sum(1), x, torch.eye(3, dtype=torch.bool))
+    assert torch.equal(found.relevant, torch.tensor([[0.0, 2.0, 0.0]], dtype=torch.float64))
+
+
+def test_what_is_infinite_is_no_parts():
+    hidden = torch.tensor([False, True, False, False, True, False])
+
+    def model(x):
+        return F.log_softmax(x.masked_fill(hidden, -torch.inf), -1).masked_fill(hidden, 0.0)
+
+    def seen(x):
+        return F.log_softmax(x[:, ~hidden], -1)
+
+    x, some = normal(EXAMPLES, FEATURES, seed=1), checks.regions_of((FEATURES,), 5)
+    expected = game(seen, x, some, torch.zeros(FEATURES).double())
+    assert (split(model, x, some).relevant[..., ~hidden] - expected).abs().max() < CLOSE
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_states_and_padding_that_are_given_are_nobodys(kind):
+    layer = calibrated(getattr(nn, kind)(5, 4, batch_first=True), normal(2, STEPS, 5, seed=2))
+    state = normal(1, 2, 4, seed=7)
+
+    def model(x):
+        begin = (state, state) if kind == "LSTM" else state
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([6, 3]), batch_first=True)
+        return nn.utils.rnn.pad_packed_sequence(layer(packed, begin)[0], batch_first=True, padding_value=0.7)[0]
+
+    x, some = normal(2, STEPS, 5, seed=1), regions()
+    found, rest = split(model, x, some), split(model, x, ~some)
+    with torch.no_grad():
+        assert (found.reference - model(torch.zeros_like(x))).abs().max() < CLOSE
+    assert (found.irrelevant - rest.relevant).abs().max() < CLOSE
+
+
 def _unwatched(name):
     """Not the layers that draw anew."""
     return name not in ("FractionalMaxPool2d", "FractionalMaxPool3d")
@@ -262,7 +299,10 @@ def test_as_an_attribution_and_as_a_term():
 
 def test_training_mode_draws_one_mask_and_moves_statistics_once():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2)).double()
+    model = nn.Sequential(
+        *(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Unflatten(1, (2, 4))),
+        *(nn.InstanceNorm1d(2, track_running_stats=True), nn.Flatten(), nn.Linear(8, 2)),
+    ).double()
     x, some = normal(12, 6, seed=1), checks.regions_of((6,), 3)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     torch.manual_seed(1)

@@ -105,10 +105,8 @@ def split_outputs(
                     found.append(autodiff.over_parts(one, blocks[now], own[now]))
                 if drawn():
                     used["random numbers"] = "drawn"
-            part, (outputs, *start) = found[-1]
+            part, (outputs, *_) = found[-1]
             lost = _without_number(part, outputs)
-            if start and lost is None and bool((outputs.isfinite() & ~start[0].isfinite()).any()):
-                lost = 0
             if lost is not None:
                 if guard:  # once more, to find out where
                     with seeding.guarded("decomposition"):
