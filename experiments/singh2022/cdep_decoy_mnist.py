@@ -70,6 +70,9 @@ WAYS = {
     "cdep_corners": Way("CDEP, all corners (the published code)", CORNERS, SOFTMAX, _cdep(corners())),
     "cdep_l1": Way("CDEP, L1", WHERE, STRENGTHS, _cdep(loss="l1")),
     "cdep_shapley": Way("CDEP, L1, Shapley", WHERE, (0.1, 1.0, 10.0, 100.0), _cdep(loss="l1", convention="shapley")),
+    "cdep_reference": Way(
+        "CDEP, L1, from zero", WHERE, (0.1, 1.0, 10.0, 100.0), _cdep(loss="l1", convention="reference")
+    ),
     "random": Way("CDEP, 16 pixels anywhere", ELSEWHERE, SOFTMAX, _cdep(), marks="elsewhere"),
 }
 
@@ -195,6 +198,8 @@ _CONTESTS = [
     Contest(_RANDOM, _OURS, "test", "cdep", "random"),
     Contest(_RANDOM, _OURS, "test", "cdep_l1", "cdep"),
     Contest(_RANDOM, _OURS, "test", "cdep_shapley", "cdep"),
+    Contest(_RANDOM, _OURS, "test", "cdep_reference", "cdep"),
+    Contest(_RANDOM, _OURS, "test", "cdep_reference", "cdep_shapley"),
 ]
 _NOTES = [
     "Singh et al. (2022) print ColorMNIST alone (table 3) and point to Rieger et al. (2020) for other data. That paper "
