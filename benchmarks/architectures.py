@@ -28,8 +28,8 @@ from rightly.core.errors import RightlyError
 CLOSE, SINGLE, LEAST = 1e-10, 1e-5, 1e-3
 #: those that do
 IN_SINGLE = ("Llama", "Mistral", "Qwen2", "T5 encoder")
-#: everything divided evenly, and a smoother share of biases: in deep networks the default's amplifies rounding
-SMOOTH = Convention(relu="shapley", attention="shapley", gates="shapley", soft=0.1)
+#: everything divided evenly, and a share of biases as smooth as the networks are: the default's amplifies rounding
+SMOOTH = Convention(relu="shapley", attention="shapley", gates="shapley", soft=1.0)
 _SIDE, _WORDS, _LENGTH = 64, 30, 7
 
 
@@ -40,6 +40,7 @@ class Tried:
     Attributes:
         total: parts of a region and of its complement, each found on its own, from the output (``SMOOTH``).
         steep: the same in the ``"shapley"`` convention as it is.
+        apart: the same from a reference of zeros, together with what is the reference's.
         empty, full: the part of an empty region from nothing, of a full one from the output (both conventions).
         part: how large the part of the region is.
         unknown: operations without a rule, which had to be given their two-player Shapley value.
@@ -49,6 +50,7 @@ class Tried:
 
     total: float = float("nan")
     steep: float = float("nan")
+    apart: float = float("nan")
     empty: float = float("nan")
     full: float = float("nan")
     part: float = float("nan")
@@ -93,6 +95,7 @@ def try_model(model: nn.Module, inputs: Tensor, regions: tuple[int, ...], close:
         even = rt.contextual_decomposition(model, one, masks, convention=SMOOTH, unknown="shapley")
         steep = rt.contextual_decomposition(model, one, masks[:2], convention="shapley", unknown="shapley")
         first = rt.contextual_decomposition(model, one, masks[2:], unknown="shapley")
+        apart = rt.contextual_decomposition(model, one, masks[:2], convention="reference", unknown="shapley")
     except (RightlyError, RuntimeError) as problem:
         return Tried(problem=str(getattr(problem, "got", problem)).split("\n")[0])
     size = float(even.outputs.abs().max())
@@ -104,6 +107,7 @@ def try_model(model: nn.Module, inputs: Tensor, regions: tuple[int, ...], close:
     return Tried(
         total=gap(parts[:, 0] + parts[:, 1] - outputs),
         steep=gap(steep.relevant.sum(1) - outputs),
+        apart=gap(apart.irrelevant[:, 0] - apart.relevant[:, 1]),
         empty=max(gap(parts[:, 2]), gap(first.relevant[:, 0])),
         full=max(gap(parts[:, 3] - outputs), gap(first.relevant[:, 1] - outputs)),
         part=gap(parts[:, 0]),
@@ -215,14 +219,19 @@ def page() -> Iterator[str]:
     version = torch.__version__.split("+")[0]
     yield f"Torch {version}, unmodified models, eval mode, float64, random weights, biases, and statistics of a"
     yield "batch. Gaps are over the largest output: of the parts of a region and of its complement, each found on its"
-    yield "own, from the output (everything divided evenly, with `soft=0.1` and with the default, 0.01); of the part"
-    yield "of an empty region from nothing, and of that of a full one from the output (`first`, and evenly with"
-    yield f"`soft=0.1`). `yes`: none but those with 0.01 above {CLOSE:.0e} ({SINGLE:.0e} where the model takes its"
-    yield f"means of squares in float32: {', '.join(IN_SINGLE)}), the part of the region at least {LEAST:g} of the"
-    yield "output, and every operation decomposed by a rule or by its own body."
+    yield "own, from the output (everything divided evenly, with `soft=1`, with the default, 0.01, and with biases"
+    yield "apart from a reference of zeros, which shares nothing out and needs no `soft`); of the part of an empty"
+    yield "region from nothing, and of that of a full one from the output (`first`, and evenly with `soft=1`)."
+    yield f"`yes`: none but those with 0.01 and from a reference above {CLOSE:.0e} ({SINGLE:.0e} where the model takes"
+    yield f"its means of squares in float32: {', '.join(IN_SINGLE)}), the part of the region at least"
+    yield f"{LEAST:g} of the output, and every operation decomposed by a rule or by its own body."
     yield ""
     yield "In deep networks of small steps the default amplifies rounding (decision 13): take `Convention(soft=0.1)` of"
-    yield "`rightly.attributions.decomposition` there, above all in float32, and look at `stability=True`."
+    yield "`rightly.attributions.decomposition` there, above all in float32, and look at `stability=True`; or keep"
+    yield "biases apart."
+    yield ""
+    yield "T5's encoder has no biases, and norms that it writes out: they divide by next to nothing where all is zero,"
+    yield "and so do parts from there. Such a model wants another reference, as its mean word (`rt.spaces.Layer`)."
     tables: list[tuple[str, Iterable[str], Callable[[str], Tried]]] = [
         ("torchvision", TORCHVISION, try_torchvision),
         ("transformers", TRANSFORMERS, try_transformers),
@@ -238,17 +247,17 @@ def page() -> Iterator[str]:
             continue
         yield f"Version {found}."
         yield ""
-        yield "| | taken | two parts | with 0.01 | empty | full | the part | operations without a rule |"
-        yield "|---|---|---|---|---|---|---|---|"
+        yield "| | taken | two parts | with 0.01 | biases apart | empty | full | the part | operations without a rule |"
+        yield "|---|---|---|---|---|---|---|---|---|"
         for name in names:
             yield _line(name, trial(name))
 
 
 def _line(name: str, found: Tried) -> str:
     if found.problem is not None:
-        return f"| {name} | **no**: {found.problem} | | | | | | |"
+        return f"| {name} | **no**: {found.problem} | | | | | | | |"
     told = "yes" if found.ok else "**no**"
-    gaps = " | ".join(f"{gap:.0e}" for gap in (found.total, found.steep, found.empty, found.full))
+    gaps = " | ".join(f"{gap:.0e}" for gap in (found.total, found.steep, found.apart, found.empty, found.full))
     return f"| {name} | {told} | {gaps} | {found.part:.2f} | {', '.join(found.unknown) or '-'} |"
 
 

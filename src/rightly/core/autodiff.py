@@ -306,6 +306,11 @@ def laid_out(*tensors: Tensor) -> tuple[list[Tensor], Callable[[Tensor], Tensor]
     return found, lambda made: _functorch._add_batch_dim(made, 0, level)
 
 
+def plain(*tensors: Tensor) -> bool:
+    """Whether these are tensors as they lie in memory, of which nothing is recorded."""
+    return not torch.is_grad_enabled() and not any(map(_functorch.is_functorch_wrapped_tensor, tensors))
+
+
 def central_difference(
     value: Callable[[], float], parameters: Sequence[Tensor], direction: Sequence[Tensor], step: float
 ) -> float:

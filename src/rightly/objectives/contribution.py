@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from rightly.attributions.base import check_space
 from rightly.attributions.decomposition import Convention, contextual_decomposition
-from rightly.attributions.decomposition.contextual import check_regions, check_start
-from rightly.attributions.decomposition.convention import Name, convention_of
+from rightly.attributions.decomposition.contextual import check_regions, chosen_for
+from rightly.attributions.decomposition.convention import Name, usual
 from rightly.attributions.decomposition.passes import Unknown, choices
 from rightly.core import seeding
 from rightly.core.annotation import Annotation, needed
@@ -130,7 +130,7 @@ class ContributionTerm(ModelTerm):
     classes: Literal["all"] | Target = "all"
     interactions: bool = False
     space: Space | None = None
-    convention: Name | Convention = "first"
+    convention: Name | Convention | None = None
     reference: Reference | None = None
     unknown: Unknown = "error"
     weight: Weight = 1.0
@@ -148,7 +148,7 @@ class ContributionTerm(ModelTerm):
             check_target(self.classes)
         if self.space is not None:
             check_space(self.space)
-        check_start(self.reference, convention_of(self.convention))
+        chosen_for(self.convention, self.reference)
         check_weight(self.weight)
 
     @property
@@ -160,7 +160,8 @@ class ContributionTerm(ModelTerm):
     def about(self) -> str:
         """In words."""
         what = "interactions" if self.interactions else "contributions"
-        return f"{self.loss} of {what} of {_told(self.regions)} to {self.classes}, {self.convention} convention"
+        convention = self.convention or usual(self.reference)
+        return f"{self.loss} of {what} of {_told(self.regions)} to {self.classes}, {convention} convention"
 
     @property
     def gives_outputs(self) -> bool:

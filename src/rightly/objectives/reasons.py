@@ -65,7 +65,7 @@ def cdep(
     loss: GroupLoss = "softmax",
     classes: Literal["all", "label"] = "all",
     space: Space | None = None,
-    convention: ConventionName | Convention = "first",
+    convention: ConventionName | Convention | None = None,
     reference: Reference | None = None,
     target: float | Literal["annotation"] = 0.0,
     weight: Weight = 1.0,

@@ -18,7 +18,7 @@ def test_a_little_rest_is_not_nothing(dtype):
     part = whole.clone()
     part[0, 0] = 0
     own, shift = torch.full((), 0.5, dtype=dtype), torch.full((), 0.5, dtype=dtype)
-    found = share(part, whole, shift, own, whole + shift, (1,), 0.01, taken=True)
+    found = share(part, whole + shift, shift, own, (1,), 0.01)
     assert found[0, 0] < 0.01
     assert abs(float(found[0, 1]) - 1.5) < 0.01
 

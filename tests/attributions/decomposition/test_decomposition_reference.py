@@ -20,6 +20,7 @@ from rightly.workflows import operators
 
 CLOSE = 1e-12
 EXAMPLES, FEATURES = 3, 6
+ZERO = rt.references.Constant(0.0)
 START = torch.tensor([0.3, -0.5, 0.1, 0.8, -0.2, 0.4], dtype=torch.float64)
 
 
@@ -270,6 +271,19 @@ def test_it_is_asked_for_in_a_space():
         assert (found.reference - case.model(left)).abs().max() < 1e-10
 
 
+def test_a_reference_asks_for_its_convention():
+    case, some = ZOO["mlp"](), checks.regions_of((6,), 2)
+    start = rt.references.Constant(0.2)
+    asked, named = (
+        rt.contextual_decomposition(case.model, case.inputs, some, convention=name, reference=start).relevant
+        for name in (None, "reference")
+    )
+    assert torch.equal(asked, named)
+    assert rt.ContextualDecomposition(reference=start).convention == CONVENTIONS["reference"]
+    assert "reference convention" in rt.ContributionTerm(some, reference=start).about
+    assert "first convention" in rt.ContributionTerm(some).about
+
+
 def test_parts_that_are_no_regions():
     case = ZOO["mlp"]()
     part = normal(1, *case.inputs.shape, seed=5)
@@ -321,11 +335,11 @@ def test_training_mode_draws_one_mask_and_moves_statistics_once():
 @pytest.mark.parametrize(
     ("call", "error", "told"),
     [
-        (lambda m, x, r: rt.contextual_decomposition(m, x, r, reference=rt.references.Constant(0.0)), ArgumentError,
+        (lambda m, x, r: rt.contextual_decomposition(m, x, r, convention="first", reference=ZERO), ArgumentError,
          "nothing is compared to"),
-        (lambda m, x, r: rt.ContextualDecomposition(reference=rt.references.Constant(0.0)), ArgumentError,
+        (lambda m, x, r: rt.ContextualDecomposition(convention="shapley", reference=ZERO), ArgumentError,
          "nothing is compared to"),
-        (lambda m, x, r: rt.ContributionTerm(r, reference=rt.references.Constant(0.0)), ArgumentError,
+        (lambda m, x, r: rt.ContributionTerm(r, convention="first", reference=ZERO), ArgumentError,
          "nothing is compared to"),
         (lambda m, x, r: split(m, x, r, reference=rt.references.Constant(torch.zeros(5))), ShapeError, "does not fit"),
         (lambda m, x, r: split(lambda x: 1 / x, x, r), DecompositionError, "choose another reference"),

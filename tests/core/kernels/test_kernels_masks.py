@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from core.kernels.compare import agree, mixed
 from rightly.core.kernels import cheap_second_derivatives
+from rightly.core.kernels.masks import pool_images
 from rightly.core.kernels.mode import RULES
 
 BENT = {
@@ -67,6 +68,15 @@ def test_pools(name: str) -> None:
 def test_equal_elements_are_chosen_as_torch_does(channels: int) -> None:
     inputs = drawn(2, channels, 6, 6).detach().round().requires_grad_()
     agree(lambda: mixed(F.max_pool2d(inputs.relu(), 2)), [inputs], [inputs])
+
+
+def test_what_is_no_number_is_chosen_as_torch_does() -> None:
+    inputs = drawn(2, 3, 4, 4).detach()
+    inputs[0, 0, 0, 1] = inputs[1, 2, 3, 2] = torch.nan
+    values, where = F.max_pool2d(inputs, 2, return_indices=True)
+    found, there = pool_images(inputs, 2)
+    assert torch.equal(there, where)
+    assert torch.equal(found.isnan(), values.isnan())
 
 
 def test_corners_have_the_slope_that_torch_gives_them() -> None:

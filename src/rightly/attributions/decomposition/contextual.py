@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rightly.attributions.base import check_reference, check_space
-from rightly.attributions.decomposition.convention import Convention, Name, convention_of
+from rightly.attributions.decomposition.convention import Convention, Name, convention_of, usual
 from rightly.attributions.decomposition.passes import Unknown, choices, split_outputs
 from rightly.core import autodiff, seeding
 from rightly.core.batch import Inputs, Model, call, convert, outputs_of, rows
@@ -55,7 +56,7 @@ def contextual_decomposition(
     inputs: Inputs,
     regions: Tensor | Callable[[Tensor], Tensor],
     *,
-    convention: Name | Convention = "first",
+    convention: Name | Convention | None = None,
     reference: Reference | None = None,
     space: Space | None = None,
     unknown: Unknown = "error",
@@ -79,7 +80,8 @@ def contextual_decomposition(
             makes them of the coordinates (B, *F).
         convention: who gets what two parts do together: ``"first"``, as published; ``"shapley"``, averaged;
             ``"published"``, as ``"first"``, biases as in the authors' package; ``"reference"``, averaged, and what the
-            model makes of a reference is nobody's (nearest to Shapley values by far); or a ``Convention``.
+            model makes of a reference is nobody's (nearest to Shapley values by far); or a ``Convention``. By default
+            ``"first"``, and ``"reference"`` where one is given.
         reference: that of ``convention="reference"``, one an example; zero by default. Of token numbers it always is
             nothing, which has a vector of zeros.
         space: what is split; the (first) input by default.
@@ -114,7 +116,7 @@ def decompose(
     inputs: Inputs,
     parts: Tensor,
     *,
-    convention: Name | Convention = "first",
+    convention: Name | Convention | None = None,
     reference: Reference | None = None,
     space: Space | None = None,
     unknown: Unknown = "error",
@@ -156,7 +158,7 @@ def _decomposed(
     model: Model,
     inputs: Inputs,
     parts: Callable[[Tensor, Tensor | None], Parts],
-    convention: Name | Convention,
+    convention: Name | Convention | None,
     reference: Reference | None,
     space: Space | None,
     unknown: Unknown,
@@ -166,8 +168,7 @@ def _decomposed(
     stability: bool,
 ) -> Decomposition:
     _check(model, unknown, chunk_size, training, space)
-    chosen = convention_of(convention)
-    check_start(reference, chosen)
+    chosen = chosen_for(convention, reference)
     used: dict[str, str] = {}
     with _mode(model, training), nullcontext() if create_graph else torch.no_grad():
         view = open_view(model, inputs, space)
@@ -200,18 +201,17 @@ def start_of(
     return (reference or Constant(0.0)).draw(view, 1, generator).gather(rows, torch.zeros_like(rows))
 
 
-def check_start(reference: Reference | None, convention: Convention) -> None:
-    """Raise ``ArgumentError`` for a reference that nothing is compared to."""
-    if reference is None:
-        return
-    check_reference(reference)
-    if convention.bias != "apart":
+def chosen_for(convention: Name | Convention | None, reference: Reference | None) -> Convention:
+    """The convention that is asked for. Raises ``ArgumentError`` for a reference that nothing is compared to."""
+    chosen = convention_of(usual(reference) if convention is None else convention)
+    if reference is not None and check_reference(reference) and chosen.bias != "apart":
         raise ArgumentError(
             "a reference that nothing is compared to",
             expected="reference= with convention='reference'",
-            got=convention,
-            mend="convention='reference'",
+            got=repr(convention),
+            mend="leave out convention=",
         )
+    return chosen
 
 
 @contextmanager
@@ -286,5 +286,5 @@ def spread(regions: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
             got=tuple(regions.shape),
         )
     found = found.to(coordinates.device)
-    own = found.flatten(2).double().mean(2)
+    own = found.flatten(2).sum(2).double() / math.prod(found.shape[2:])
     return found.expand(len(found), *wanted[1:]), own if each else own[:, 0]

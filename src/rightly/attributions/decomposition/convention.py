@@ -74,6 +74,11 @@ CONVENTIONS: dict[str, Convention] = {
 }
 
 
+def usual(reference: object) -> Name:
+    """What is taken where nothing is asked for, and a reference is given or None."""
+    return "first" if reference is None else "reference"
+
+
 def convention_of(given: Name | Convention) -> Convention:
     """A convention by its name. Raises ``ArgumentError`` for an unknown one."""
     if isinstance(given, Convention):

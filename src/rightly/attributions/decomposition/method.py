@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from rightly.attributions.base import Attribution, Explanation
-from rightly.attributions.decomposition.contextual import check_regions, check_start, spread, start_of
-from rightly.attributions.decomposition.convention import Convention, Name, convention_of
+from rightly.attributions.decomposition.contextual import check_regions, chosen_for, spread, start_of
+from rightly.attributions.decomposition.convention import Convention, Name
 from rightly.attributions.decomposition.passes import Unknown, split_outputs
 from rightly.attributions.problem import Problem
 from rightly.core.registry import register
@@ -38,7 +38,7 @@ class ContextualDecomposition(Attribution):
         self,
         regions: Tensor | None = None,
         *,
-        convention: Name | Convention = "first",
+        convention: Name | Convention | None = None,
         reference: Reference | None = None,
         unknown: Unknown = "error",
         space: Space | None = None,
@@ -47,8 +47,7 @@ class ContextualDecomposition(Attribution):
     ) -> None:
         super().__init__(space or Input(), output, target)
         self.regions = None if regions is None else check_regions(regions)
-        self.convention = convention_of(convention)
-        check_start(reference, self.convention)
+        self.convention = chosen_for(convention, reference)
         self.reference = reference
         self.unknown = unknown
 

@@ -72,30 +72,35 @@ class Run:
         return self.convention.bias == "apart"
 
     def share(
-        self, part: Tensor, total: Tensor, shift: Tensor, dims: Sequence[int], whole: Tensor | None = None
+        self,
+        part: Tensor,
+        total: Tensor,
+        shift: Tensor,
+        dims: Sequence[int],
+        whole: Tensor | None = None,
+        *,
+        spent: bool = False,
     ) -> Tensor:
         """``part`` with its share of the constant ``shift``, which ``total`` has in it; a layer is what spans ``dims``.
 
-        ``whole`` is the total without it, where that is known without taking it off. See ``core.kernels``.
+        ``whole`` is the total without it, where that is known without taking it off. A ``spent`` part may be written
+        over. See ``core.kernels``.
         """
-        taken = whole is None
-        if whole is None:
-            whole = total - shift
         chosen = self.convention.share
         shape = total.shape
         if part.shape != shape:
             part = part.expand(shape)
         if total.is_complex():
-            given = (torch.view_as_real(x.to(total.dtype).expand(shape)) for x in (part, total, shift, whole))
-            one, both, added, alone = given
-            made = self.share(one, both, added, [dim % total.ndim for dim in dims], None if taken else alone)
+            given = (part, total, shift) if whole is None else (part, total, shift, whole)
+            one, both, added, *alone = (torch.view_as_real(x.to(total.dtype).expand(shape)) for x in given)
+            made = self.share(one, both, added, [dim % total.ndim for dim in dims], *alone)
             return torch.view_as_complex(made.contiguous())
         if chosen == "layer":
             layer = tuple(sorted({dim % total.ndim for dim in dims})) if total.ndim else ()
             own = self.place(total, layer)
-            return share(part, whole, shift, own, total, layer or None, self.convention.soft, taken)
+            return share(part, total, shift, own, layer or None, self.convention.soft, whole, spent=spent)
         known = torch.full((), 0.5 if chosen == "half" else 0.0, dtype=total.dtype, device=total.device)
-        return share(part, whole, shift, known, total, None, self.convention.soft, taken)
+        return share(part, total, shift, known, None, self.convention.soft, whole, spent=spent)
 
     def alone(self, constant: Tensor) -> Tensor:
         """The part of a constant that meets nothing."""
@@ -306,13 +311,14 @@ def affine(
     """A linear map of ``source`` plus ``shift``: its part goes through the map, and gets its share of the shift.
 
     ``total`` is the operation's own result: to the last bit, and in its layout, by which dropout draws its mask.
+    ``run`` makes a new tensor.
     """
     part = run(source.relevant)
     if source.run.apart:
         start = run(source.start)
         return source.made(total, part, reference=start if shift is None else start + shift)
     if shift is not None:
-        part = source.run.share(part, total, shift, dims)
+        part = source.run.share(part, total, shift, dims, spent=True)
     return source.made(total, part)
 
 

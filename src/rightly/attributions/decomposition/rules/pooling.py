@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,8 +26,11 @@ def _max_pool(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     source, kernel, stride, padding, dilation, ceil_mode, both = named(args, kwargs, names, (None, 0, 1, False, False))
     axes = int(func.__name__[-2])
     rest = (kernel, stride or None, padding, dilation, ceil_mode)
-    if axes == 2 and source.total.ndim == 4 and not torch.is_grad_enabled():
-        total, index = pool_images(source.total, *rest)
+    if axes == 2 and source.total.ndim == 4:
+        with torch.no_grad():
+            total, index = pool_images(source.total, *rest)
+        if torch.is_grad_enabled():
+            total = _taken(source.total, index, axes)
     else:
         pool: Any = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[axes]
         total, index = pool(source.total, *rest, return_indices=True)
@@ -63,13 +67,19 @@ def _adaptive_max_pool(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> 
 
 
 def _winners(source: Split, total: Tensor, index: Tensor, axes: int, both: bool) -> Any:
-    """``index`` counts over the last dimensions; examples and channels are counted on top, so that one index is all."""
-    flat = source.total.flatten(-axes)
-    rows = torch.arange(flat[..., 0].numel(), device=index.device).reshape(*flat.shape[:-1], *(1,) * axes)
-    everywhere = (index + rows * flat.shape[-1]).flatten()
-    part = source.relevant.reshape(-1).index_select(0, everywhere).reshape(total.shape)
-    made = source.made(total, part)
+    """``index`` counts over the last dimensions."""
+    made = source.made(total, _taken(source.relevant, index, axes))
     return (made, index) if both else made
+
+
+def _taken(x: Tensor, index: Tensor, axes: int) -> Tensor:
+    """What the index takes out of the last dimensions. For a gradient nothing is kept but the index, once for all."""
+    if torch.is_grad_enabled():
+        return x.flatten(-axes).gather(-1, index.flatten(-axes)).reshape(index.shape)
+    # for many parts: examples and channels counted on top, so that one index is all of theirs
+    each = math.prod(x.shape[-axes:])
+    rows = torch.arange(math.prod(x.shape[:-axes]), device=index.device).reshape(*x.shape[:-axes], *(1,) * axes)
+    return x.reshape(-1).index_select(0, (index + rows * each).flatten()).reshape(index.shape)
 
 
 @rule("max_unpool1d", "max_unpool2d", "max_unpool3d", formula="b where t came from", source=SINGH, apart=True)
