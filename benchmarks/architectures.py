@@ -230,8 +230,9 @@ def page() -> Iterator[str]:
     yield "`rightly.attributions.decomposition` there, above all in float32, and look at `stability=True`; or keep"
     yield "biases apart."
     yield ""
-    yield "T5's encoder has no biases, and norms that it writes out: they divide by next to nothing where all is zero,"
-    yield "and so do parts from there. Such a model wants another reference, as its mean word (`rt.spaces.Layer`)."
+    yield "Models without biases make nothing of zeros, and their norms divide by next to nothing there: each amplifies"
+    yield "what rounding leaves a thousandfold (Llama, Mistral). They want another reference, as a mean word"
+    yield "(`space=rt.spaces.Layer(...)`, `reference=rt.references.Sample(...)`)."
     tables: list[tuple[str, Iterable[str], Callable[[str], Tried]]] = [
         ("torchvision", TORCHVISION, try_torchvision),
         ("transformers", TRANSFORMERS, try_transformers),

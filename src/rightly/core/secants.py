@@ -123,8 +123,22 @@ def slope_between(run: Function, name: str, x: Tensor, other: Tensor) -> Tensor:
     apart, middle = x - other, (x + other) / 2
     scale = middle.abs() + (name not in STEEP)
     near = apart == 0 if name in KINKED else apart.abs() <= torch.finfo(x.dtype).eps ** (1 / 3) * scale
-    secant = (run(x) - run(other)) / torch.where(near, 1.0, apart)
+    secant = (value_at(run, x, other) - value_at(run, other, x)) / torch.where(near, 1.0, apart)
+    # what is not taken must have a gradient too
+    middle = torch.where(near, middle, torch.where(x.abs() > other.abs(), x, other).detach())
     return torch.where(near, autodiff.sent_back(run, middle, torch.ones_like(middle)), secant)
+
+
+def value_at(run: Function, x: Tensor, elsewhere: Tensor) -> Tensor:
+    """f(x), without a gradient where it is infinite there, as that of a root is at zero."""
+    made: Tensor = run(x)
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return made
+    with torch.no_grad():
+        steep = ~autodiff.sent_back(run, x, torch.ones_like(x)).isfinite()
+    if not bool(steep.any()):
+        return made
+    return torch.where(steep, made.detach(), run(torch.where(steep, elsewhere.detach(), x)))
 
 
 def _prelu(func: Function, owner: secants, pairs: Any, weight: Tensor) -> Any:

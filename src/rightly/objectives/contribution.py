@@ -160,8 +160,10 @@ class ContributionTerm(ModelTerm):
     def about(self) -> str:
         """In words."""
         what = "interactions" if self.interactions else "contributions"
-        convention = self.convention or usual(self.reference)
-        return f"{self.loss} of {what} of {_told(self.regions)} to {self.classes}, {convention} convention"
+        convention = f"{self.convention or usual(self.reference)} convention"
+        if self.reference is not None:
+            convention += f" from {type(self.reference).__name__}"
+        return f"{self.loss} of {what} of {_told(self.regions)} to {self.classes}, {convention}"
 
     @property
     def gives_outputs(self) -> bool:
@@ -209,6 +211,7 @@ class ContributionTerm(ModelTerm):
             space=self.space,
             unknown=self.unknown,
             create_graph=torch.is_grad_enabled(),
+            generator=batch.generator if self.reference is not None else None,
         )
         both = found.outputs if found.reference is None else found.outputs - found.reference
         outputs, relevant = self._explained(both, found.relevant, found.outputs, class_numbers(batch.labels))

@@ -411,3 +411,40 @@ def test_coverage_tells_what_is_missing():
     assert "argmax" in lost.operations
     case = ZOO["decoder"]()
     assert coverage(case.model, case.inputs).ok
+
+
+@pytest.mark.parametrize("convention", ["first", "shapley", "reference"])
+def test_a_view_that_was_changed_behind_the_end_is_told(convention):
+    def model(x):
+        y = x * 2
+        y[:, :2].add_(1.0)
+        return y
+
+    with pytest.raises(DecompositionError, match="changed in place"):
+        rt.contextual_decomposition(model, normal(2, 4, seed=1), torch.eye(4, dtype=torch.bool), convention=convention)
+
+
+@pytest.mark.parametrize("convention", ["first", "shapley", "reference"])
+@pytest.mark.parametrize("join", [lambda t, e: torch.cat([t.unsqueeze(-1), e], -1), lambda t, e: e * t.unsqueeze(-1)])
+def test_token_numbers_beside_numbers_are_told(join, convention):
+    table = nn.Embedding(9, 4).double()
+    tokens, whole = torch.randint(9, (2, 5)), torch.ones(1, 5, dtype=torch.bool)
+    with pytest.raises(DecompositionError, match="make numbers of them"):
+        rt.contextual_decomposition(lambda t: join(t, table(t)), tokens, whole, convention=convention)
+
+
+@pytest.mark.parametrize("convention", ["first", "shapley", "reference"])
+def test_padding_of_an_encoder_and_complex_numbers(convention):
+    layer = nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 2).double().eval()
+    padding = torch.zeros(2, 4, dtype=torch.bool)
+    padding[0, 3:] = True
+    x, whole = normal(2, 4, 6, seed=1), torch.ones(1, 4, 6, dtype=torch.bool)
+    for model in (
+        lambda x: encoder(x, src_key_padding_mask=padding),
+        lambda x: x + torch.fft.fft(x.to(torch.complex128)).real,
+        lambda x: x + torch.fft.fft(x.cdouble()).real,
+    ):
+        found = rt.contextual_decomposition(model, x, whole, convention=convention)
+        assert found.irrelevant.abs().max() < 1e-12
+        assert found.relevant.abs().max() > 0.1

@@ -107,6 +107,90 @@ def test_a_function_without_a_value_everywhere_has_one_slope_for_both_parts(name
     assert torch.equal(same.relevant, torch.zeros_like(same.relevant))
 
 
+@pytest.mark.parametrize("name", ["sqrt", "log", "rsqrt", "reciprocal", "x ** 0.3"])
+def test_such_a_function_is_a_game_where_a_part_is_between_nothing_and_everything(name):
+    """Of what several features make together; outside, the two formulas agree at the ends."""
+    x = normal(EXAMPLES, FEATURES, seed=1).abs() + 0.1
+    start, some = torch.full((FEATURES,), 0.05, dtype=torch.float64), checks.regions_of((FEATURES,), 5)
+    found = split(lambda x: SLOPED[name](x.sum(1)), x, some, reference=rt.references.Constant(0.05)).relevant
+    expected = game(lambda x: SLOPED[name](x.sum(1)), x, some, start)
+    assert (found - expected).abs().max() < CLOSE
+    assert expected.abs().max() > 0.01
+
+
+NORMS = {
+    "rms": lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6),
+    "rms, one over": lambda x: x * (1 / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()),
+    "length": lambda x: x / x.norm(dim=-1, keepdim=True).clamp_min(1e-12),
+    "deviation": lambda x: (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-6),
+    "sum": lambda x: x / (x.abs().sum(-1, keepdim=True) + 1e-8),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_norms_that_are_written_out_do_not_blow_up_at_zero(name):
+    """They divide by next to nothing there; a quotient is a game of its own, and parts are as large as outputs."""
+    x, some = normal(EXAMPLES, FEATURES, seed=1), checks.regions_of((FEATURES,), 5)
+    found, rest = split(NORMS[name], x, some), split(NORMS[name], x, ~some)
+    assert found.relevant.abs().max() < 2 * found.outputs.abs().max()
+    assert (found.irrelevant - rest.relevant).abs().max() < 1e-10
+    if name == "sum":  # what is divided by adds up over features, so that a quotient is the game itself
+        expected = game(NORMS[name], x, some, torch.zeros(FEATURES).double())
+        assert (found.relevant - expected).abs().max() < CLOSE
+
+
+ROOTS = {
+    "sqrt of a mean of squares": lambda x: x.square().mean(-1).sqrt(),
+    "sqrt of sizes": lambda x: x.abs().sqrt().mean(-1),
+    "power of sizes": lambda x: (x.abs() ** 0.5).mean(-1),
+    "acosh": lambda x: torch.acosh(1 + x.abs()).mean(-1),
+}
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_roots_of_a_reference_of_zeros_can_be_trained(name):
+    """Their own slope is infinite there, and 0 times infinity is no gradient."""
+    torch.manual_seed(0)
+    layer = nn.Conv1d(1, 8, 5, bias=False)
+    found = split(
+        lambda x: ROOTS[name](layer(x)), torch.randn(4, 1, 32), torch.arange(32)[None, None] < 16, create_graph=True
+    )
+    (gradient,) = torch.autograd.grad(found.relevant.abs().mean() + found.reference.sum(), layer.weight)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0
+
+
+def test_a_pole_between_a_point_and_its_reference_can_be_trained():
+    weight = torch.ones((), requires_grad=True)
+    x, some = torch.tensor([[-1.0, 2.0]]), torch.eye(2, dtype=torch.bool)
+    found = split(lambda x: 1 / (x * weight), x, some, reference=rt.references.Constant(1.0), create_graph=True)
+    (gradient,) = torch.autograd.grad(found.relevant.sum(), weight)
+    assert abs(gradient.item() - 2.5) < 1e-5  # (1/-1 - 1) + (1/2 - 1), over the weight
+
+
+@pytest.mark.parametrize("function", [torch.sign, torch.floor, torch.ceil])
+def test_rounding_does_not_jump(function):
+    x, weight = normal(5, 64, seed=1), normal(64, 300, seed=2)
+    edges = torch.zeros(2, 64, dtype=torch.bool)
+    edges[1] = True
+    found = split(lambda x: function(x @ weight), x, edges)
+    assert torch.equal(found.relevant[:, 0], torch.zeros_like(found.outputs))
+    assert torch.equal(found.relevant[:, 1], found.outputs - found.reference)
+
+
+def test_a_mask_that_is_made_of_the_input_is_no_constant():
+    def heads(x):
+        return x.unflatten(-1, (2, 3)).transpose(1, 2)
+
+    def model(x):
+        mask = (x @ x.transpose(1, 2))[:, None]
+        return F.scaled_dot_product_attention(heads(x), heads(x), heads(x), attn_mask=mask)
+
+    x, start = normal(2, 4, 6, seed=1), normal(4, 6, seed=2)
+    found = split(model, x, checks.regions_of((4, 6), 2), reference=rt.references.Constant(start))
+    assert (found.reference - model(start.expand(2, 4, 6))).abs().max() < CLOSE
+
+
 def test_a_slope_without_bound_where_nothing_changes():
     x = torch.tensor([[0.0, 4.0, 0.0]], dtype=torch.float64)
     found = split(lambda x: torch.sqrt(x).sum(1), x, torch.eye(3, dtype=torch.bool))
@@ -272,7 +356,7 @@ def test_it_is_asked_for_in_a_space():
 
 
 def test_a_reference_asks_for_its_convention():
-    case, some = ZOO["mlp"](), checks.regions_of((6,), 2)
+    case, some = ZOO["mlp"](), checks.regions_of((6,), 5)
     start = rt.references.Constant(0.2)
     asked, named = (
         rt.contextual_decomposition(case.model, case.inputs, some, convention=name, reference=start).relevant
@@ -280,7 +364,7 @@ def test_a_reference_asks_for_its_convention():
     )
     assert torch.equal(asked, named)
     assert rt.ContextualDecomposition(reference=start).convention == CONVENTIONS["reference"]
-    assert "reference convention" in rt.ContributionTerm(some, reference=start).about
+    assert "reference convention from Constant" in rt.ContributionTerm(some, reference=start).about
     assert "first convention" in rt.ContributionTerm(some).about
 
 
@@ -313,13 +397,23 @@ def test_as_an_attribution_and_as_a_term():
     assert abs(loss.item() - float(task + expected.mean())) < 1e-9
 
 
+def test_a_term_draws_its_reference_from_the_objectives_numbers():
+    case = ZOO["mlp"]()
+    term = rt.ContributionTerm(checks.regions_of((6,), 5), reference=rt.references.Noise(1.0))
+    losses = []
+    for seed in (0, 0, 1):
+        objective = rt.Objective(case.model, nn.functional.cross_entropy, [term], seed=seed)
+        losses.append(objective(case.inputs, torch.tensor([0, 1, 2])).total.item())
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_training_mode_draws_one_mask_and_moves_statistics_once():
     torch.manual_seed(0)
     model = nn.Sequential(
         *(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Unflatten(1, (2, 4))),
         *(nn.InstanceNorm1d(2, track_running_stats=True), nn.Flatten(), nn.Linear(8, 2)),
     ).double()
-    x, some = normal(12, 6, seed=1), checks.regions_of((6,), 3)
+    x, some = normal(12, 6, seed=1), checks.regions_of((6,), 5)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     torch.manual_seed(1)
     plain = model(x)
@@ -343,6 +437,13 @@ def test_training_mode_draws_one_mask_and_moves_statistics_once():
          "nothing is compared to"),
         (lambda m, x, r: split(m, x, r, reference=rt.references.Constant(torch.zeros(5))), ShapeError, "does not fit"),
         (lambda m, x, r: split(lambda x: 1 / x, x, r), DecompositionError, "choose another reference"),
+        (lambda m, x, r: split(lambda x: x.log(), x.abs(), r, training=True), DecompositionError,
+         "choose another reference"),
+        (lambda m, x, r: split(m, x, r, stability=True), ArgumentError, "nothing is shared out"),
+        (lambda m, x, r: split(nn.Embedding(9, 4), torch.randint(9, (2, 6)), r, reference=ZERO), ArgumentError,
+         "spaces.Layer"),
+        (lambda m, x, r: rt.hierarchy(m, x[:1], target=0, score=rt.ContextualDecomposition(reference=ZERO),
+                                      reference=ZERO), ArgumentError, "its own reference"),
         (lambda m, x, r: split(lambda x: x.log().exp(), x.abs(), r), DecompositionError, "choose another reference"),
         (lambda m, x, r: Convention(bias="apart"), ArgumentError, "convention='reference'"),
         (lambda m, x, r: Convention(bias="nobody"), ArgumentError, "unknown bias"),
@@ -350,7 +451,7 @@ def test_training_mode_draws_one_mask_and_moves_statistics_once():
 )  # fmt: skip
 def test_what_cannot_be_is_told(call, error, told):
     with pytest.raises(error, match=told):
-        call(nn.Linear(6, 2).double(), normal(3, 6, seed=1), checks.regions_of((6,), 2))
+        call(nn.Linear(6, 2).double(), normal(3, 6, seed=1), checks.regions_of((6,), 5))
 
 
 def test_a_rule_of_ones_own_without_a_reference_is_not_taken():
@@ -364,7 +465,7 @@ def test_a_rule_of_ones_own_without_a_reference_is_not_taken():
         return args[0].made(func(args[0].total), args[0].relevant)
 
     try:
-        x, some = normal(3, 6, seed=1), checks.regions_of((6,), 2)
+        x, some = normal(3, 6, seed=1), checks.regions_of((6,), 5)
         assert (split(forward, x, some).relevant - game(forward, x, some, torch.zeros(6).double())).abs().max() < CLOSE
         RULES["special_i0"] = RULES["i0"] = RULES["special_i0"].__class__(wrong, "b", "me", True)
         with pytest.raises(DecompositionError, match="what becomes of the reference"):

@@ -30,7 +30,8 @@ class Decomposition:
     Attributes:
         relevant: (B, R, *O) for outputs (B, *O): the part of each region.
         outputs: (B, *O), the model's own.
-        reference: (B, *O), where biases are kept apart: the outputs at the reference, which belong to no part.
+        reference: (B, *O), where biases are kept apart: the outputs at the reference, which belong to no part. Choices
+            that the model makes on its way (``where``, statistics of a batch) are those of the example there too.
         stability: (B, R), where it was asked for: how far the relevant parts move when ``soft`` is doubled, over the
             largest output. Large where rounding errors or conventions, not the model, decide who gets the biases.
         operations: how each operation was decomposed, by name: "rule" from the table, "body" of a Python function,
@@ -64,6 +65,7 @@ def contextual_decomposition(
     create_graph: bool = False,
     training: bool = False,
     stability: bool = False,
+    generator: torch.Generator | None = None,
 ) -> Decomposition:
     """Split every output into what regions of the input contribute and what everything else does.
 
@@ -83,7 +85,8 @@ def contextual_decomposition(
             model makes of a reference is nobody's (nearest to Shapley values by far); or a ``Convention``. By default
             ``"first"``, and ``"reference"`` where one is given.
         reference: that of ``convention="reference"``, one an example; zero by default. Of token numbers it always is
-            nothing, which has a vector of zeros.
+            nothing, which has a vector of zeros. It should be a point where the model is tame: a norm that is written
+            out may divide by next to nothing where everything is zero, and make parts as large of everything.
         space: what is split; the (first) input by default.
         unknown: what happens to an operation without a rule: an error, or its two-player Shapley value, which needs
             two more evaluations.
@@ -91,7 +94,8 @@ def contextual_decomposition(
         create_graph: keep the graph to the parameters, and to inputs that require gradients.
         training: read the model in the mode that it is in: one dropout mask for all parts, and batch norm moves its
             statistics once. Otherwise dropout is off and batch norm frozen, and nothing is changed.
-        stability: measure it, at the price of a second pass.
+        stability: measure it, at the price of a second pass; not with biases apart, where there is nothing to it.
+        generator: of the reference's draws; by default they are the same at every call.
 
     Raises:
         DecompositionError: an operation has no rule, or the decomposition did not reach the output.
@@ -107,7 +111,8 @@ def contextual_decomposition(
         return *spread(masks, coordinates), lambda mask: whole * mask
 
     return _decomposed(
-        model, inputs, parts, convention, reference, space, unknown, chunk_size, create_graph, training, stability
+        *(model, inputs, parts, convention, reference, space, unknown, chunk_size, create_graph, training, stability),
+        generator or seeding.generator("decomposition", "reference"),
     )
 
 
@@ -124,6 +129,7 @@ def decompose(
     create_graph: bool = False,
     training: bool = False,
     stability: bool = False,
+    generator: torch.Generator | None = None,
 ) -> Decomposition:
     """``contextual_decomposition`` into parts of the input that are no regions: frequencies, colours, differences.
 
@@ -146,7 +152,8 @@ def decompose(
         return parts, size / (size + rest).clamp_min(torch.finfo(size.dtype).tiny), lambda part: part
 
     return _decomposed(
-        model, inputs, given, convention, reference, space, unknown, chunk_size, create_graph, training, stability
+        *(model, inputs, given, convention, reference, space, unknown, chunk_size, create_graph, training, stability),
+        generator or seeding.generator("decomposition", "reference"),
     )
 
 
@@ -166,13 +173,20 @@ def _decomposed(
     create_graph: bool,
     training: bool,
     stability: bool,
+    generator: torch.Generator,
 ) -> Decomposition:
     _check(model, unknown, chunk_size, training, space)
     chosen = chosen_for(convention, reference)
+    if stability and chosen.bias == "apart":
+        raise ArgumentError(
+            "with biases apart nothing is shared out, whose stability could be measured",
+            expected="stability=False, or another convention",
+            got="stability=True with convention='reference'",
+        )
     used: dict[str, str] = {}
     with _mode(model, training), nullcontext() if create_graph else torch.no_grad():
         view = open_view(model, inputs, space)
-        start = start_of(view, chosen, reference, seeding.generator("decomposition", "reference"))
+        start = start_of(view, chosen, reference, generator)
         blocks, own, make = parts(view.coordinates, start)
         chunk = len(blocks) if training else chunk_size
         index = torch.arange(len(view.coordinates), device=view.coordinates.device)
@@ -193,8 +207,19 @@ def _decomposed(
 def start_of(
     view: View, convention: Convention, reference: Reference | None, generator: torch.Generator
 ) -> Tensor | None:
-    """The reference (B, *F), where biases are kept apart; None where they are not, and of token numbers."""
+    """The reference (B, *F), where biases are kept apart; None where they are not, and of token numbers.
+
+    Raises:
+        ArgumentError: token numbers have none.
+    """
     x = view.coordinates
+    if reference is not None and not x.is_floating_point():
+        raise ArgumentError(
+            "token numbers have no other reference than nothing",
+            expected="no reference=, or the space of their vectors",
+            got=x.dtype,
+            mend="space=rt.spaces.Layer(name of the embedding)",
+        )
     if convention.bias != "apart" or not x.is_floating_point():
         return None
     rows = torch.arange(len(x), device=x.device)

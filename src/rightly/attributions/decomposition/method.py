@@ -24,7 +24,8 @@ class ContextualDecomposition(Attribution):
 
     Training takes one forward pass of the parts and one backward pass, and no second derivatives. What features do
     together belongs to no single one of them, so that the attributions of single features do not add up to the
-    output; those of a region and of its complement do under the ``"shapley"`` convention.
+    output; those of a region and of its complement do under the ``"shapley"`` convention, and under ``"reference"`` to
+    what the output is above that of the reference.
 
     Args:
         regions: bool, (R, *F) or (B, R, *F), where 1 stands for all of a dimension: attributions are (B, R). None

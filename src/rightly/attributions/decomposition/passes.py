@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rightly.attributions.decomposition.convention import Convention
-from rightly.attributions.decomposition.split import Run, Split
+from rightly.attributions.decomposition.split import Run, Singular, Split
 from rightly.core import autodiff, seeding
 from rightly.core.batch import outputs_of
 from rightly.core.errors import DecompositionError
@@ -89,6 +89,7 @@ def split_outputs(
                 got=f"after {', '.join(run.used) or 'no operation'}",
                 mend="let the model return scores, not decisions; look for what leaves PyTorch",
             )
+        output.check_fresh("the model's end", (output,), {})
         largest = run.largest
         return output.relevant, (output.total,) if output.reference is None else (output.total, output.reference)
 
@@ -105,12 +106,14 @@ def split_outputs(
                     found.append(autodiff.over_parts(one, blocks[now], own[now]))
                 if drawn():
                     used["random numbers"] = "drawn"
-            part, (outputs, *_) = found[-1]
+            part, (outputs, *start) = found[-1]
             lost = _without_number(part, outputs)
             if lost is not None:
                 if guard:  # once more, to find out where
                     with seeding.guarded("decomposition"):
                         one(blocks[done + lost], own[done + lost], watch=True)
+                if start and not bool(start[0].isfinite()[outputs.isfinite()].all()):
+                    raise Singular("what it makes of the reference is not a finite number")
                 raise Unsupported(f"a part is not a finite number, although the output is, after {', '.join(used)}")
             done = now.stop
             if progress:
@@ -133,6 +136,13 @@ def _without_number(relevant: Tensor, outputs: Tensor) -> int | None:
 def _named_errors() -> Iterator[None]:
     try:
         yield
+    except Singular as reason:
+        raise DecompositionError(
+            "the model cannot be decomposed from this reference",
+            expected="a finite output at the reference",
+            got=str(reason),
+            mend="choose another reference, as rt.references.Sample(data) or Constant(value)",
+        ) from reason
     except Unsupported as reason:
         raise DecompositionError(
             "the model cannot be decomposed",

@@ -16,6 +16,11 @@ from rightly.core import autodiff
 from rightly.core.intercept import Carrier, Rule, Unsupported, carriers, replaced
 from rightly.core.kernels.share import share
 
+
+class Singular(Unsupported):
+    """The model has no value at the reference."""
+
+
 #: constants beyond this are masks (minus infinity for what must not be attended to), which no part is credited with
 HUGE = 1e18
 
@@ -136,12 +141,14 @@ class Split(Carrier):
         weights: whether these are attention weights, straight from a softmax.
         reference: where biases are kept apart, what comes of the reference, and belongs to neither part; None of token
             numbers, which then are nothing.
+        under: from a reference, what this is one over: a product with it is a quotient.
     """
 
     rules: ClassVar[dict[str, Entry]] = RULES
     run: Run
     weights: bool
     reference: Tensor | None
+    under: Split | None
     index: Any = None  # where in another one it is, when it was taken out of it
 
     @staticmethod
@@ -157,7 +164,7 @@ class Split(Carrier):
         if run.graph and not torch.is_grad_enabled():
             raise Unsupported("a part of the model runs without gradients: torch.no_grad(), or a Function of its own")
         self.part = part if isinstance(part, Part) else Part(part)
-        self.run, self.weights, self.reference = run, weights, reference
+        self.run, self.weights, self.reference, self.under = run, weights, reference, None
         run.largest = max(run.largest, total.numel())
 
     @property
@@ -239,9 +246,7 @@ def _dispatch(name: str, func: Callable[..., Any], plain: Callable[..., Any], ar
 def _watch(name: str, result: Any) -> None:
     for made in splits((result,), {}):
         if made.reference is not None and bool((made.total.isfinite() & ~made.reference.isfinite()).any()):
-            raise Unsupported(
-                f"{name}: of the reference it makes what is not a finite number; choose another reference"
-            )
+            raise Singular(f"{name}: of the reference it makes what is not a finite number")
         if bool((made.total.isfinite() & ~made.relevant.isfinite()).any()):
             raise Unsupported(f"{name}: a part of its result is not a finite number, although the result is")
 
@@ -288,6 +293,7 @@ def linear(func: Callable[..., Any], args: Args, kwargs: Kwargs, *, weights: boo
         return called(func, args, kwargs, lambda split: parts[id(split)]())
 
     total = called(func, args, kwargs, total_of)
+    check_kinds(splits(args, kwargs), total)
     part = Part(None, run) if any(part.waits for part in parts.values()) else Part(run())
     start = called(func, args, kwargs, reference_of) if source.reference is not None else None
     kept = weights and source.weights
@@ -332,6 +338,7 @@ def joint(func: Callable[..., Tensor], *items: Any, dims: Sequence[int] = (-1,))
     if all(isinstance(item, Split) for item in items):
         return linear(func, items, {})  # type: ignore[no-any-return]
     total = func(*map(total_of, items))
+    check_kinds(splits(items, {}), total)
     parts = {id(split): split.part for split in splits(items, {})}  # as they are now
 
     def among(take: Callable[[Split], Tensor]) -> Tensor:
@@ -353,6 +360,12 @@ def joint(func: Callable[..., Tensor], *items: Any, dims: Sequence[int] = (-1,))
     start = func(*map(reference_of, items)) if source.reference is not None else None
     part = Part(None, made) if any(part.waits for part in parts.values()) else made()
     return source.made(total, part, reference=start)
+
+
+def check_kinds(given: Iterator[Split], total: Any) -> None:
+    """Raise ``Unsupported`` where numbers are made of token numbers, whose part is a choice."""
+    if isinstance(total, Tensor) and numeric(total) and not all(numeric(split.total) for split in given):
+        raise Unsupported("token numbers beside numbers; make numbers of them first, with .float()")
 
 
 def numeric(total: Tensor) -> bool:

@@ -109,6 +109,13 @@ def method_of(
 ) -> Attribution:
     """The attribution that scores; one that is given comes with its own space, output and target."""
     if isinstance(score, Attribution):
+        if reference is not None:
+            raise ArgumentError(
+                "a score that is given comes with its own reference",
+                expected="reference= with a score by name",
+                got=f"reference= with {type(score).__name__}",
+                mend=f"{type(score).__name__}(reference=...)",
+            )
         return score
     makers: dict[str, Callable[[], Attribution]] = {
         "contextual_decomposition": lambda: ContextualDecomposition(space=space, output=output, target=target),

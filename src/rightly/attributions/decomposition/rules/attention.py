@@ -26,7 +26,8 @@ def _attention(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         args, kwargs, names, (None, 0.0, False, None, False)
     )
     factor = 1 / math.sqrt(total_of(query).shape[-1]) if scale is None else scale
-    mask = total_of(mask)
+    if isinstance(mask, Tensor) and not mask.is_floating_point():
+        mask = total_of(mask)
     with torch._C._EnableTorchFunction():
         if grouped:
             repeats = total_of(query).shape[-3] // total_of(key).shape[-3]
@@ -36,7 +37,7 @@ def _attention(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
             mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=total_of(query).device).tril()
         blind = None  # queries that must not see anything: PyTorch gives them zeros
         if isinstance(mask, Tensor):
-            seen = mask if mask.dtype == torch.bool else mask != -math.inf
+            seen = mask if mask.dtype == torch.bool else total_of(mask) != -math.inf
             scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
             blind = ~seen.any(-1, keepdim=True)
             if bool(blind.any()):

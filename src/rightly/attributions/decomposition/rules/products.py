@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rightly.attributions.decomposition.rules.unary import proportional, reciprocal, together
-from rightly.attributions.decomposition.split import Part, Split, carried, linear
+from rightly.attributions.decomposition.split import Part, Split, carried, check_kinds, linear, numeric
 from rightly.attributions.decomposition.table import EXACT, SHAPLEY, Args, Kwargs, rule
 from rightly.core.intercept import named
 
@@ -47,13 +47,33 @@ def bilinear(run: Callable[[Any, Any], Any], left: Any, right: Any, *, elementwi
         left, right = (side.total if side.weights else side for side in (left, right))
         return linear(run, (left, right), {})
     of_left, of_right = left.part, right.part
+    if numeric(left.total) != numeric(right.total):
+        check_kinds(iter((left, right)), run(left.total, right.total))
     x, y = left.total, right.total
     if left.run.apart:
-        a, c = left.start, right.start
-        part = (run(left.relevant, c + y) + run(a + x, right.relevant)) / 2
-        return left.made(run(x, y), part, reference=run(a, c))
+        if elementwise and right.under is not None:
+            part = _over(left, right, right.under)
+        elif elementwise and left.under is not None:
+            part = _over(right, left, left.under)
+        else:
+            both = run(left.relevant, right.start + y) + run(left.start + x, right.relevant)
+            part = both / 2
+        return left.made(run(x, y), part, reference=run(left.start, right.start))
     # made when asked for: the scores of frozen attention never are
     return left.made(run(x, y), Part(None, lambda: (run(of_left(), y) + run(x, of_right())) / 2))
+
+
+def _over(left: Split, inverse: Split, under: Split) -> Tensor:
+    """The part of x / y as a game of its own where no part of y turns its sign, so that every quotient has a value;
+    else x first, over all of y.
+
+    As a product, an inverse that is large at the reference would make parts as large of everything.
+    """
+    (x, a, b), (y, c, d) = ((split.total, split.start, split.relevant) for split in (left, under))
+    tame = (y * c > 0) & (y * (c + d) > 0) & (y * (y - d) > 0)
+    one, other = (a + b) / torch.where(tame, c + d, 1.0), (x - b) / torch.where(tame, y - d, 1.0)
+    first = b * inverse.total + a * inverse.relevant
+    return torch.where(tame, (one - a / c + (x / y - other)) / 2, first)
 
 
 @rule("einsum", formula="1/2 (f(b_x, t_y) + f(t_x, b_y))", source=SHAPLEY, apart=True)
@@ -94,9 +114,9 @@ def _quotient(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
         return linear(torch.div, (left, right), {}, weights=True)
     inverse = reciprocal(right)
     if not isinstance(left, Split):
-        return linear(torch.mul, (inverse, left), {})
+        return inverse if isinstance(left, int | float) and left == 1 else linear(torch.mul, (inverse, left), {})
     # the total as torch computes it, to the last bit
-    made = bilinear(torch.mul, left, inverse)
+    made = bilinear(torch.mul, left, inverse, elementwise=True)
     return made.made(left.total / right.total, made.part, reference=made.reference)
 
 

@@ -19,7 +19,7 @@ _ASKED = (
     "eq ne lt le gt ge equal allclose isclose argmax argmin argsort any all isnan isinf isfinite isneginf isposinf "
     "logical_and logical_or logical_not logical_xor item tolist bool count_nonzero nonzero bucketize "
     "zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones new_full new_tensor new_empty "
-    "result_type can_cast is_same_size bernoulli multinomial"
+    "_nested_tensor_from_mask_left_aligned result_type can_cast is_same_size bernoulli multinomial"
 )
 
 
@@ -112,6 +112,8 @@ def _broadcast(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     "bfloat16",
     "cpu",
     "cuda",
+    "cfloat",
+    "cdouble",
     formula="f(b)",
     source=EXACT,
     apart=True,
@@ -122,7 +124,7 @@ def converted(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     if not isinstance(source, Split) or func.__name__ == "__float__":
         return called(func, args, kwargs, lambda split: split.total.detach())
     rest = [total_of(arg) for arg in rest]
-    if not func(source.total, *rest, **kwargs).is_floating_point():
+    if not numeric(func(source.total, *rest, **kwargs)):
         return func(source.total.detach(), *rest, **kwargs)
     result = linear(func, (source, *rest), kwargs, weights=True)
     return source if result.total is source.total else result

@@ -24,7 +24,7 @@ from rightly.attributions.decomposition.split import (
 )
 from rightly.attributions.decomposition.table import ANYTHING, MURDOCH, OURS, SHAPLEY, SINGH, Args, Kwargs, rule
 from rightly.core.intercept import Unsupported, named
-from rightly.core.secants import slope_between
+from rightly.core.secants import slope_between, value_at
 
 _AVERAGED = "1/2 (f(b) - f(0) + f(t) - f(g)), f(0) shared like a bias"
 
@@ -52,14 +52,29 @@ def elementwise(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     *("sign", "sgn", "floor", "ceil", "frac", "heaviside", "floordiv", "floor_divide", "remainder", "mod", "fmod"),
     formula=_AVERAGED,
     source=SHAPLEY,
+    apart=True,
 )
 def _stepped(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Functions that jump at zero: what is only left of a part by rounding is nothing."""
     source, *rest = args
     if not isinstance(source, Split) or carried(*rest, *kwargs.values()):
         return together(func, args, kwargs)
+    if source.run.apart:
+        return _jumped(source, lambda x: func(x, *rest, **kwargs))
     least = 16 * torch.finfo(source.total.dtype).eps * source.total.abs()
     return averaged(source, lambda x: func(x, *rest, **kwargs), lambda x: x.masked_fill(x.abs() <= least, 0.0))
+
+
+def _jumped(source: Split, function: Callable[[Tensor], Tensor]) -> Split:
+    """From a reference: what is left of either part by rounding, as large as the layer's, is nothing."""
+    t, r, b = source.total, source.start, source.relevant
+    total, start = function(t), function(r)
+    least = 64 * torch.finfo(t.dtype).eps * torch.maximum(t.abs(), r.abs()).max() if t.numel() else 0.0
+    whole = ((t - r - b).abs() <= least) & (b != 0)
+    none = (b.abs() <= least) & ~whole
+    one = torch.where(whole, total, torch.where(none, start, function(r + b)))
+    other = torch.where(whole, start, torch.where(none, total, function(t - b)))
+    return source.made(total, (one - start + (total - other)) / 2, reference=start)
 
 
 def averaged(
@@ -131,18 +146,31 @@ def _proportional(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Functions without a value at 0 or below it: each part gets its share of the result."""
     source = first(args, kwargs)
     if source.run.apart:
-        return _sloped(source, func.__name__, lambda x: called(func, args, kwargs, lambda split: x))
+        name = func.__name__.rstrip("_")
+        if name == "reciprocal":
+            return reciprocal(source)
+        made = _sloped(source, name, lambda x: called(func, args, kwargs, lambda split: x))
+        if name == "rsqrt":
+            made.under = _sloped(source, "sqrt", torch.sqrt)
+        return made
     return proportional(source, called(func, args, kwargs, total_of))
 
 
 def _sloped(source: Split, name: str, function: Callable[[Tensor], Tensor]) -> Split:
-    """A function that one part alone may have no value under: each gets the slope from the reference on times itself,
-    as in DeepLIFT."""
-    total, start = function(source.total), function(source.start)
-    slope = slope_between(function, name.rstrip("_"), source.total, source.start)
+    """A function without a value everywhere, from a reference: the game of two where a part lies between nothing and
+    everything; else each part gets the slope from the reference on times itself, as in DeepLIFT. At the ends of where
+    a part may lie the two are the same."""
+    total, b = function(source.total), source.relevant
+    t, r = source.total.expand(total.shape), source.start.expand(total.shape)
+    start = value_at(function, r, t)
+    slope = slope_between(function, name, t, r)
     # a slope without bound where nothing changes, and what is infinite, which is no part's
     slope = torch.where((total == start) | ~total.isfinite(), slope.nan_to_num(0.0, 0.0, 0.0), slope)
-    return source.made(total, slope * source.relevant, reference=start)
+    between = (t * r >= 0) & total.isfinite()
+    for x in (r + b, t - b):
+        between = between & ((x - r) * (t - r) > 0) & ((t - x) * (t - r) > 0)
+    one, other = (function(torch.where(between, x, t.detach())) for x in (r + b, t - b))
+    return source.made(total, torch.where(between, (one - start + (total - other)) / 2, slope * b), reference=start)
 
 
 def proportional(source: Split, total: Tensor) -> Split:
@@ -156,7 +184,9 @@ def proportional(source: Split, total: Tensor) -> Split:
 def reciprocal(source: Split) -> Split:
     """1 / x."""
     if source.run.apart:
-        return _sloped(source, "reciprocal", torch.reciprocal)
+        made = _sloped(source, "reciprocal", torch.reciprocal)
+        made.under = source.made(source.total, source.part, reference=source.start)
+        return made
     return proportional(source, source.total.reciprocal())
 
 
