@@ -58,7 +58,12 @@ def cifar10_images(
     labels = arrays[f"y_{part}"].astype(np.int64)
     asked, known = np.unique(labels) if classes is None else np.unique(classes), set(labels.tolist())
     if not known.issuperset(asked.tolist()) or not len(asked):
-        raise ArgumentError("no picture is of such a class", expected=f"some of {sorted(known)}", got=classes)
+        raise ArgumentError(
+            "no picture is of such a class",
+            expected=f"some of {sorted(known)}",
+            got=classes,
+            mend="leave out classes= to take all",
+        )
     if most is not None:
         check_count("most", most)
     rows = np.sort(np.concatenate([np.flatnonzero(labels == name)[:most] for name in asked]))
