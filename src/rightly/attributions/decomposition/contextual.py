@@ -82,8 +82,8 @@ def contextual_decomposition(
             makes them of the coordinates (B, *F).
         convention: who gets what two parts do together: ``"first"``, as published; ``"shapley"``, averaged;
             ``"published"``, as ``"first"``, biases as in the authors' package; ``"reference"``, averaged, and what the
-            model makes of a reference is nobody's (nearest to Shapley values by far); or a ``Convention``. By default
-            ``"first"``, and ``"reference"`` where one is given.
+            model makes of a reference is nobody's (of these the nearest to Shapley values in our checks); or a
+            ``Convention``. By default ``"first"``, and ``"reference"`` where one is given.
         reference: that of ``convention="reference"``, one an example; zero by default. Of token numbers it always is
             nothing, which has a vector of zeros. It should be a point where the model is tame: a norm that is written
             out may divide by next to nothing where everything is zero, and make parts as large of everything.
@@ -112,7 +112,7 @@ def contextual_decomposition(
 
     return _decomposed(
         *(model, inputs, parts, convention, reference, space, unknown, chunk_size, create_graph, training, stability),
-        generator or seeding.generator("decomposition", "reference"),
+        generator,
     )
 
 
@@ -153,7 +153,7 @@ def decompose(
 
     return _decomposed(
         *(model, inputs, given, convention, reference, space, unknown, chunk_size, create_graph, training, stability),
-        generator or seeding.generator("decomposition", "reference"),
+        generator,
     )
 
 
@@ -173,7 +173,7 @@ def _decomposed(
     create_graph: bool,
     training: bool,
     stability: bool,
-    generator: torch.Generator,
+    generator: torch.Generator | None,
 ) -> Decomposition:
     _check(model, unknown, chunk_size, training, space)
     chosen = chosen_for(convention, reference)
@@ -186,7 +186,8 @@ def _decomposed(
     used: dict[str, str] = {}
     with _mode(model, training), nullcontext() if create_graph else torch.no_grad():
         view = open_view(model, inputs, space)
-        start = start_of(view, chosen, reference, generator)
+        draws = generator or seeding.generator("decomposition", "reference")
+        start = start_of(view, chosen, reference, draws)
         blocks, own, make = parts(view.coordinates, start)
         chunk = len(blocks) if training else chunk_size
         index = torch.arange(len(view.coordinates), device=view.coordinates.device)
